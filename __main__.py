@@ -1,0 +1,5 @@
+"""`python -m kdexport`."""
+
+from .cli.main import main
+
+main()

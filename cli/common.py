@@ -1,0 +1,166 @@
+"""What the commands share: options, progress, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..core.errors import DependencyError
+from ..core.parity import ParityRecord
+
+Report = Callable[[str, float], None]
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(file_okay=True, path_type=Path)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+provider_option = click.option(
+    "--provider", default="cpu", show_default=True, help="What the engine runs on: cpu, cuda, …"
+)
+runtime_option = click.option(
+    "--runtime", default="onnxruntime", show_default=True, help="The engine."
+)
+
+
+def hub_options(command: F) -> F:
+    """Adds `--revision`, `--token` and `--offline`."""
+    for option in (
+        click.option("--offline", is_flag=True, help="Use only what the Hub's cache holds."),
+        click.option("--token", envvar="HF_TOKEN", help="Access token of the Hub."),
+        click.option("--revision", help="Branch, tag or commit of the Hub repository."),
+    ):
+        command = option(command)
+    return command
+
+
+def verify_options(command: F) -> F:
+    """Adds `--verify-steps` and `--verify-size`."""
+    for option in (
+        click.option(
+            "--verify-size",
+            type=(int, int),
+            metavar="H W",
+            help="Image size of the comparison; the bundle's default size if left out.",
+        ),
+        click.option(
+            "--verify-steps",
+            type=click.IntRange(min=1),
+            default=4,
+            show_default=True,
+            help="Denoising steps of the comparison.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Report]:
+    """A line per stage on standard error; yields the function that stages report to."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda what, share: None
+        return
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, share: float) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bars.update(task, completed=1.0)
+                    bars.stop_task(task)
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=share)
+
+        yield report
+        for task in tasks.values():
+            bars.update(task, completed=1.0)
+
+
+def print_json(data: Any) -> None:
+    """Prints JSON on standard output."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Prints a table on standard output, the first column left-aligned, the others right."""
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width; rich would otherwise squeeze everything into 80 columns.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def print_parity(record: ParityRecord) -> None:
+    """Prints the parity figures: a row per role, output and case, and one per run."""
+    rows = [
+        [
+            f"{check.role} {check.output}",
+            check.case,
+            f"{check.difference.relative_l2:.1e}",
+            f"{check.difference.psnr_db:.1f}",
+            check.gate,
+            _verdict(check.passed),
+        ]
+        for check in record.components
+        # Hidden states by the dozen say nothing more, unless one of them fails.
+        if not check.output.startswith("hidden_states") or not check.passed
+    ]
+    for run in record.runs:
+        if run.steps:
+            worst = min(run.steps, key=lambda step: step.difference.psnr_db)
+            rows.append(
+                [
+                    f"latents, worst call ({worst.index + 1})",
+                    run.case,
+                    f"{worst.difference.relative_l2:.1e}",
+                    f"{worst.difference.psnr_db:.1f}",
+                    "",
+                    "",
+                ]
+            )
+        found = run.broken or ", ".join(f"{each.psnr_db:.1f}" for each in run.images)
+        rows.append(["8-bit image", run.case, "", found, run.gate, _verdict(run.passed)])
+    columns = ["what", "at", "relative L2", "PSNR dB", "gate", ""]
+    print_table("Parity with diffusers in float32", columns, rows)
+
+
+def require_export() -> None:
+    """Raises `DependencyError` where the packages that exporting needs are not installed."""
+    try:
+        import diffusers  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(
+            f"This command needs the package '{error.name}'; run "
+            "pip install 'kdexport[export,cpu]'."
+        ) from error
+
+
+def megabytes(count: int) -> str:
+    """Bytes in MB, or in GB from a thousand MB on."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _verdict(passed: bool) -> str:
+    return "[green]ok[/green]" if passed else "[red]FAILED[/red]"

@@ -1,0 +1,90 @@
+"""Export, verify, commit: what `onnx` and `demo` have in common."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..core.checkpoint import Checkpoint
+from ..core.errors import ParityError
+from ..core.folder import require_vacant, whole_folder
+from ..core.manifest import PARITY_NAME, Manifest, load_manifest, save_manifest
+from ..core.options import OnnxOptions, VerifyOptions
+from ..core.parity import ParityRecord
+from .common import Report
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished bundle; the record is None where verification was skipped."""
+
+    bundle: Path
+    manifest: Manifest
+    record: ParityRecord | None
+
+
+def export_and_verify(
+    checkpoint: Checkpoint,
+    options: OnnxOptions,
+    bundle: Path,
+    verify: VerifyOptions | None,
+    overwrite: bool,
+    report: Report,
+) -> Exported:
+    """Makes a bundle that appears only when it is whole and, unless told otherwise, verified.
+
+    Args:
+        checkpoint: The pipeline.
+        options: How to export it.
+        bundle: The folder to make.
+        verify: How to verify it, or None to skip that.
+        overwrite: Replace an existing folder.
+        report: Told what is being done and how far it is.
+
+    Raises:
+        ParityError: A gate failed; no bundle is left.
+        KdexportError: The export failed; no bundle is left.
+    """
+    from ..export.onnx_bundle import export_onnx, prepare_export
+
+    require_vacant(bundle, overwrite)
+    prepared = prepare_export(checkpoint, options)
+    with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
+        export_onnx(prepared, staging, report)
+        record = _verify(staging, checkpoint, verify, report) if verify else None
+    return Exported(bundle, load_manifest(bundle), record)
+
+
+def _verify(
+    staging: Path, checkpoint: Checkpoint, options: VerifyOptions, report: Report
+) -> ParityRecord:
+    from ..runtimes.verify import verify_bundle
+
+    record, tested = verify_bundle(staging, checkpoint, options, report)
+    require_parity(record, "no bundle was written")
+    manifest = load_manifest(staging)
+    shapes = replace(manifest.shapes, tested=tested)
+    save_record(record, replace(manifest, shapes=shapes), staging)
+    return record
+
+
+def save_record(record: ParityRecord, manifest: Manifest, bundle: Path) -> None:
+    """Writes `parity.json`, and a manifest that carries the same record."""
+    data = record.to_json()
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    (bundle / PARITY_NAME).write_text(text + "\n", encoding="utf-8")
+    save_manifest(replace(manifest, parity=data), bundle)
+
+
+def require_parity(record: ParityRecord, consequence: str) -> None:
+    """Raises `ParityError` naming the failed gates."""
+    failures = record.failures()
+    if not failures:
+        return
+    halves = any(check.precision == "fp16" and not check.passed for check in record.components)
+    advice = "--precision mixed or fp32" if halves else "--precision fp32, or report this model"
+    raise ParityError(
+        f"{len(failures)} parity gates failed, {consequence}: {'; '.join(failures[:3])}"
+        f"{' …' if len(failures) > 3 else ''}. Try {advice}."
+    )

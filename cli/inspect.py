@@ -1,0 +1,120 @@
+"""`kdexport inspect`: what a model or a bundle consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.manifest import MANIFEST_NAME, Manifest, TensorSpec, check_files, load_manifest
+from .common import (
+    hub_options,
+    json_option,
+    megabytes,
+    print_json,
+    print_table,
+    require_export,
+)
+
+
+@click.command()
+@click.argument("target", metavar="MODEL|BUNDLE")
+@click.option("--size", type=(int, int), metavar="H W", help="Image size to count MACs at.")
+@click.option("--plan", is_flag=True, help="Also show the files that an export would write.")
+@hub_options
+@json_option
+def inspect(
+    target: str,
+    size: tuple[int, int] | None,
+    plan: bool,
+    revision: str | None,
+    token: str | None,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Show components, parameters, multiply-accumulates, sizes, inputs, outputs and the sampler."""
+    if (Path(target) / MANIFEST_NAME).is_file():
+        _inspect_bundle(Path(target), as_json)
+        return
+    require_export()
+    from ..export.load import HubOptions
+    from ..export.summary import summarize
+
+    summary = summarize(target, HubOptions(revision, token, offline), size)
+    if as_json:
+        print_json(summary.to_json())
+        return
+    rows = [
+        [
+            part.role,
+            part.class_name,
+            f"{part.parameters:,}",
+            f"{part.macs:,}",
+            megabytes(part.parameters * 4),
+            megabytes(part.parameters * 2),
+        ]
+        for part in summary.parts
+    ]
+    title = f"{target}: {summary.pipeline_class} at {summary.height}x{summary.width}"
+    print_table(title, ["component", "class", "parameters", "MACs", "fp32", "fp16"], rows)
+    rows = [[key, str(value)] for key, value in summary.facts().items()]
+    print_table("A run", ["what", "value"], rows)
+    if plan:
+        rows = [[file, what] for file, what in summary.plan().items()]
+        print_table("kdexport onnx would write", ["file", "what"], rows)
+
+
+def _inspect_bundle(bundle: Path, as_json: bool) -> None:
+    manifest = load_manifest(bundle)
+    check_files(manifest, bundle)
+    if as_json:
+        print_json(_bundle_json(manifest))
+        return
+    from .onnx import print_files
+
+    print_files(manifest)
+    rows = [
+        [component.role, kind, spec.name, spec.dtype, _shape(spec)]
+        for component in manifest.components
+        for kind, specs in (("in", component.inputs), ("out", component.outputs))
+        for spec in specs
+        if not spec.name.startswith("hidden_states.")
+    ]
+    print_table("Inputs and outputs", ["component", "", "name", "dtype", "shape"], rows)
+    rows = [[key, str(value)] for key, value in _facts(manifest).items()]
+    print_table("Bundle (all files match their SHA-256)", ["what", "value"], rows)
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    defaults, shapes = manifest.defaults, manifest.shapes
+    parity = manifest.parity
+    verdict = "not verified" if parity is None else "passed" if parity["passed"] else "FAILED"
+    samplers = [
+        f"{record.name} ({record.scheduler}, {record.steps[0]} to {record.steps[-1]} steps)"
+        for record in manifest.samplers
+    ]
+    return {
+        "source": manifest.source.model,
+        "random weights": "yes" if manifest.source.random_weights else "no",
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+        "default size": f"{defaults.height}x{defaults.width}",
+        "sizes": f"{shapes.height}x{shapes.width} only"
+        if shapes.height
+        else f"multiples of {shapes.multiple}",
+        "steps, guidance": f"{defaults.steps}, {defaults.guidance:g}",
+        "samplers": "\n".join(samplers),
+        "parity": verdict,
+        "size": megabytes(sum(record.bytes for record in manifest.files)),
+    }
+
+
+def _bundle_json(manifest: Manifest) -> dict[str, Any]:
+    from ..core.records import encode
+
+    data: dict[str, Any] = encode(manifest)
+    return data
+
+
+def _shape(spec: TensorSpec) -> str:
+    return f"({', '.join(str(size) for size in spec.shape)})"

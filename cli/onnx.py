@@ -1,0 +1,147 @@
+"""`kdexport onnx`: a pipeline to an ONNX bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..core.manifest import Manifest
+from ..core.options import (
+    ATTENTIONS,
+    DEFAULT_SCHEDULERS,
+    PRECISIONS,
+    OnnxOptions,
+    VerifyOptions,
+)
+from .common import (
+    FOLDER,
+    hub_options,
+    json_option,
+    megabytes,
+    overwrite_option,
+    print_json,
+    print_parity,
+    print_table,
+    progress,
+    require_export,
+    verify_options,
+)
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--output", type=FOLDER, required=True, help="The bundle to make.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help=f"{', '.join(PRECISIONS)}; mixed keeps inputs, outputs and hazards in float32.",
+)
+@click.option(
+    "--attention",
+    default="fused",
+    show_default=True,
+    help=f"{', '.join(ATTENTIONS)}; fused is ONNX Runtime's own, the others run everywhere.",
+)
+@click.option("--slice-size", type=int, default=1024, show_default=True, help="For sliced.")
+@click.option("--opset", type=int, help="ONNX opset; 21 for fused, else 18.")
+@click.option("--static", type=(int, int), metavar="H W", help="Fix the image size.")
+@click.option("--batch", type=int, help="Fix the U-Net's rows (2 per image with guidance).")
+@click.option("--decoder", help="Another VAE: a folder or Hub id.")
+@click.option("--with-encoder", is_flag=True, help="Also export the VAE encoder.")
+@click.option(
+    "--schedulers",
+    default=",".join(DEFAULT_SCHEDULERS),
+    show_default=True,
+    help="Schedulers to compile beside the model's own, separated by commas.",
+)
+@click.option("--max-steps", type=int, default=50, show_default=True, help="Sampler tables up to.")
+@click.option("--no-verify", is_flag=True, help="Do not compare with diffusers.")
+@verify_options
+@hub_options
+@overwrite_option
+@json_option
+def onnx(
+    model: str,
+    output: Path,
+    precision: str,
+    attention: str,
+    slice_size: int,
+    opset: int | None,
+    static: tuple[int, int] | None,
+    batch: int | None,
+    decoder: str | None,
+    with_encoder: bool,
+    schedulers: str,
+    max_steps: int,
+    no_verify: bool,
+    verify_steps: int,
+    verify_size: tuple[int, int] | None,
+    revision: str | None,
+    token: str | None,
+    offline: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Export MODEL to a folder of ONNX files that runs without torch.
+
+    MODEL is a Hub id, a diffusers folder or zoo:NAME. The folder also loads in optimum's ONNX
+    pipelines. Unless --no-verify is given, the export is compared with diffusers at the end, and
+    kept only if every gate holds.
+    """
+    height, width = static or (None, None)
+    options = OnnxOptions(
+        precision=precision,
+        attention=attention,
+        slice_size=slice_size,
+        opset=opset,
+        height=height,
+        width=width,
+        batch=batch,
+        with_encoder=with_encoder,
+        schedulers=tuple(name.strip() for name in schedulers.split(",") if name.strip()),
+        max_steps=max_steps,
+    )
+    size = verify_size or (None, None)
+    verify = VerifyOptions(steps=min(verify_steps, max_steps), height=size[0], width=size[1])
+    require_export()
+    from ..core.folder import require_vacant
+    from ..export.load import HubOptions, load_checkpoint
+    from .exporting import export_and_verify
+
+    require_vacant(output, overwrite)
+    with progress(quiet=as_json) as report:
+        checkpoint = load_checkpoint(model, HubOptions(revision, token, offline), decoder)
+        exported = export_and_verify(
+            checkpoint, options, output, None if no_verify else verify, overwrite, report
+        )
+    record = exported.record
+    if as_json:
+        parity = record.to_json() if record else None
+        print_json({"bundle": str(output), "files": _files(exported.manifest), "parity": parity})
+        return
+    print_files(exported.manifest)
+    if record:
+        print_parity(record)
+    click.echo(f"Wrote {output}. Draw with: kdexport run {output} \"a prompt\"")
+
+
+def print_files(manifest: Manifest) -> None:
+    """Prints the components of a bundle with their sizes."""
+    sizes = {record.path: record.bytes for record in manifest.files}
+    rows = [
+        [
+            component.role,
+            component.precision,
+            f"{component.parameters:,}",
+            megabytes(sizes[component.file] + sizes.get(f"{component.file}.data", 0)),
+        ]
+        for component in manifest.components
+    ]
+    columns = ["component", "precision", "parameters", "size"]
+    print_table(f"{manifest.source.model} as {manifest.backend}", columns, rows)
+
+
+def _files(manifest: Manifest) -> dict[str, int]:
+    return {record.path: record.bytes for record in manifest.files}

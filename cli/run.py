@@ -1,0 +1,118 @@
+"""`kdexport run`: a bundle draws a picture, without torch."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .common import FOLDER, json_option, print_json, progress, provider_option, runtime_option
+
+
+@click.command()
+@click.argument("bundle", type=FOLDER)
+@click.argument("prompt")
+@click.option(
+    "-o", "--output", type=FOLDER, default="image.png", show_default=True, help="The PNG to write."
+)
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--guidance", type=float, help="Guidance scale; at most 1 turns guidance off.")
+@click.option("--seed", type=int, help="Seed of the noise, as in diffusers; random if left out.")
+@click.option("--negative", help="Negative prompt.")
+@click.option("--scheduler", help="One of the bundle's schedulers.")
+@click.option("--size", type=(int, int), metavar="H W", help="Image size in pixels.")
+@click.option("--batch", type=int, default=1, show_default=True, help="Images to draw.")
+@click.option("--latents", type=FOLDER, help="A .npy file with the initial noise.")
+@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--low-memory", is_flag=True, help="Hold one component in memory at a time.")
+@runtime_option
+@provider_option
+@json_option
+def run(
+    bundle: Path,
+    prompt: str,
+    output: Path,
+    steps: int | None,
+    guidance: float | None,
+    seed: int | None,
+    negative: str | None,
+    scheduler: str | None,
+    size: tuple[int, int] | None,
+    batch: int,
+    latents: Path | None,
+    threads: int | None,
+    low_memory: bool,
+    runtime: str,
+    provider: str,
+    as_json: bool,
+) -> None:
+    """Draw PROMPT with BUNDLE.
+
+    What is left out takes the bundle's default. A seed gives the picture that the same seed gives
+    in diffusers. Several images are numbered: image-0.png, image-1.png, …
+    """
+    from ..runtimes.image import save_png, to_images
+    from ..runtimes.pipeline import Pipeline
+    from ..runtimes.request import Request
+
+    height, width = size or (None, None)
+    request = Request(
+        prompt=prompt,
+        negative_prompt=negative,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        height=height,
+        width=width,
+        images_per_prompt=batch,
+        scheduler=scheduler,
+        latents=None if latents is None else _read_latents(latents),
+    )
+    warnings.showwarning = _show_warning
+    with progress(quiet=as_json) as report:
+        report("loading", 0.0)
+        with Pipeline.load(
+            bundle, runtime=runtime, provider=provider, threads=threads, low_memory=low_memory
+        ) as pipeline:
+            for step in pipeline.generate(request):
+                report("denoising", (step.index + 1) / step.total)
+            report("decoding", 0.0)
+            pictures = pipeline.decode(step.latents)
+            images = to_images(pictures, step.plan, pipeline.manifest)
+    paths = _paths(output, len(images))
+    for image, path in zip(images, paths, strict=True):
+        save_png(image, path)
+    plan = step.plan
+    if as_json:
+        drawn = {"seed": plan.seed, "steps": plan.steps, "guidance": plan.guidance}
+        drawn |= {"scheduler": plan.scheduler, "height": plan.height, "width": plan.width}
+        print_json({"images": [str(path) for path in paths], **drawn})
+        return
+    click.echo(f"Wrote {', '.join(str(path) for path in paths)} (seed {plan.seed}).")
+    if pipeline.manifest.source.random_weights:
+        click.echo("The weights of this bundle are random, so the picture means nothing.", err=True)
+
+
+def _read_latents(path: Path) -> Any:
+    import numpy as np
+
+    from ..core.errors import OptionError
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"'{path}' is no .npy file of numbers ({error}).") from error
+
+
+def _paths(output: Path, count: int) -> list[Path]:
+    """The output itself, or numbered siblings of it."""
+    if count == 1:
+        return [output]
+    suffix = output.suffix or ".png"
+    return [output.with_name(f"{output.stem}-{index}{suffix}") for index in range(count)]
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    click.secho(f"Warning: {message}", fg="yellow", err=True)

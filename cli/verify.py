@@ -1,0 +1,99 @@
+"""`kdexport verify`: does a bundle draw what diffusers draws?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ..core.checkpoint import Checkpoint
+from ..core.errors import BundleError
+from ..core.manifest import Manifest, check_files, load_manifest
+from ..core.options import VerifyOptions
+from .common import (
+    FOLDER,
+    hub_options,
+    json_option,
+    print_json,
+    print_parity,
+    progress,
+    provider_option,
+    require_export,
+    runtime_option,
+)
+
+
+@click.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--against", metavar="MODEL", help="The reference; else what the bundle was made of.")
+@click.option("--steps", type=int, default=4, show_default=True, help="Denoising steps.")
+@click.option("--prompt", "prompts", multiple=True, help="A prompt to compare; may be repeated.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
+@click.option("--guidance", type=float, help="Guidance scale.")
+@click.option("--size", type=(int, int), metavar="H W", help="Image size in pixels.")
+@hub_options
+@runtime_option
+@provider_option
+@json_option
+def verify(
+    bundle: Path,
+    against: str | None,
+    steps: int,
+    prompts: tuple[str, ...],
+    seed: int,
+    guidance: float | None,
+    size: tuple[int, int] | None,
+    revision: str | None,
+    token: str | None,
+    offline: bool,
+    runtime: str,
+    provider: str,
+    as_json: bool,
+) -> None:
+    """Compare BUNDLE with diffusers by component, by step and by image.
+
+    Writes parity.json into the bundle. Exits with status 3 where a gate fails.
+    """
+    height, width = size or (None, None)
+    options = VerifyOptions(
+        steps=steps,
+        prompts=prompts or VerifyOptions().prompts,
+        seed=seed,
+        height=height,
+        width=width,
+        guidance=guidance,
+    )
+    manifest = load_manifest(bundle)
+    require_export()
+    from ..export.load import HubOptions, load_checkpoint
+    from ..runtimes.verify import verify_bundle
+    from .exporting import require_parity, save_record
+
+    with progress(quiet=as_json) as report:
+        report("checking files", 0.0)
+        check_files(manifest, bundle)
+        hub = HubOptions(revision or manifest.source.revision, token, offline)
+        model = against or manifest.source.model
+        checkpoint = load_checkpoint(model, hub, manifest.source.decoder)
+        if against is None:
+            _require_same_weights(manifest, checkpoint)
+        record, tested = verify_bundle(
+            bundle, checkpoint, options, report, runtime=runtime, provider=provider
+        )
+    save_record(record, replace(manifest, shapes=replace(manifest.shapes, tested=tested)), bundle)
+    if as_json:
+        print_json(record.to_json())
+    else:
+        print_parity(record)
+    require_parity(record, "the bundle does not draw what the reference draws")
+
+
+def _require_same_weights(manifest: Manifest, checkpoint: Checkpoint) -> None:
+    from ..export.weights import weight_hashes
+
+    if weight_hashes(checkpoint) != dict(manifest.source.weights_sha256):
+        raise BundleError(
+            f"'{checkpoint.model}' now has other weights than the bundle was made of; export "
+            "again, or name the reference with --against."
+        )

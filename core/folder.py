@@ -1,0 +1,106 @@
+"""Output folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import BundleError, DiskSpaceError
+
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a temporary sibling of `target`, renamed to it when the block ends without an error.
+
+    On any exception, an interrupt included, the temporary folder is removed and an earlier
+    `target` is left as it was.
+
+    Args:
+        target: The folder to make; its parents are created.
+        needed_bytes: Free space that the volume must have before anything is written.
+        overwrite: Replace an existing folder instead of refusing it.
+
+    Raises:
+        BundleError: `target` exists and `overwrite` is off, or is not a folder.
+        DiskSpaceError: The volume has less than `needed_bytes` free.
+    """
+    target = Path(target).absolute()
+    require_vacant(target, overwrite)
+    made = _make_parents(target.parent)
+    try:
+        require_space(target.parent, needed_bytes)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            staging.chmod(0o755)
+            yield staging
+            _swap(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except BaseException:
+        for folder in made:
+            folder.rmdir()
+        raise
+
+
+def require_vacant(target: Path, overwrite: bool) -> None:
+    """Raises `BundleError` where `target` is a file, or a folder that must not be replaced."""
+    if target.is_file():
+        raise BundleError(f"The output '{target}' is a file; choose a folder.")
+    if target.is_dir() and not overwrite and any(target.iterdir()):
+        raise BundleError(
+            f"The output '{target}' already exists; choose another folder or pass --overwrite."
+        )
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raises `DiskSpaceError` where the volume of `folder` has less than `needed_bytes` free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise DiskSpaceError(
+            f"Writing to '{folder}' needs {needed_bytes / 1e9:.2f} GB, but only {free / 1e9:.2f} "
+            "GB are free; free some space or choose another disk."
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file as lower-case hexadecimal digits, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Creates `folder`; returns the folders that did not exist before, innermost first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    if not folder.is_dir():
+        raise BundleError(f"'{folder}' is a file, so nothing can be written below it.")
+    for each in reversed(missing):
+        each.mkdir()
+    return missing
+
+
+def _swap(staging: Path, target: Path) -> None:
+    """Renames `staging` to `target`; an earlier `target` is deleted only after that worked."""
+    if not target.exists():
+        staging.rename(target)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    earlier = target.rename(retired / target.name)
+    try:
+        staging.rename(target)
+    except BaseException:
+        earlier.rename(target)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)

@@ -1,0 +1,315 @@
+"""The manifest: everything that a runtime needs to know about a bundle, and nothing to guess.
+
+`manifest.json` lies at the root of every bundle. Its JSON Schema is `manifest.schema.json` beside
+this module; the Python, Swift and JavaScript runtimes all read the same file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jsonschema
+
+from .errors import BundleError, listing
+from .folder import sha256_of
+from .records import decode, encode
+from .sampler import Sampler
+
+MANIFEST_NAME = "manifest.json"
+PARITY_NAME = "parity.json"
+SCHEMA_VERSION = 1
+
+# Component roles, in the order in which a run uses them.
+ROLES = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: `shape` holds sizes and the names of dynamic dimensions."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the bundle: path relative to the bundle with `/`, hash and size."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Component:
+    """One model of the pipeline.
+
+    Attributes:
+        role: One of `ROLES`.
+        file: The file that a runner opens, relative to the bundle.
+        precision: Precision of its weights and activations.
+        inputs: Inputs in order.
+        outputs: Outputs in order.
+        parameters: Number of weights.
+        islands: What was kept in float32 inside a float16 component, in words.
+    """
+
+    role: str
+    file: str
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int
+    islands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """How prompts become the inputs of the U-Net, for one text encoder.
+
+    Attributes:
+        role: The component that encodes.
+        tokenizer: The file for the `tokenizers` library, relative to the bundle.
+        max_length: Tokens per prompt, the markers at both ends included.
+        bos_token_id: Marker at the start.
+        eos_token_id: Marker at the end.
+        pad_token_id: Fills up to `max_length`.
+        hidden_output: Output that the U-Net's `encoder_hidden_states` is made of.
+        pooled_output: Output that SDXL's `text_embeds` is made of, or None.
+    """
+
+    role: str
+    tokenizer: str
+    max_length: int
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+    hidden_output: str
+    pooled_output: str | None = None
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The latent space: decoded are `latent / scaling_factor + shift_factor`.
+
+    Attributes:
+        channels: Latent channels.
+        factor: Image pixels per latent cell, on each side.
+        scaling_factor: Multiplied onto the encoder's latents.
+        shift_factor: Subtracted before that.
+    """
+
+    channels: int
+    factor: int
+    scaling_factor: float
+    shift_factor: float
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Which sizes the components take.
+
+    Attributes:
+        multiple: Image height and width must be multiples of this many pixels.
+        height: The only image height, or None where it is dynamic.
+        width: The only image width, or None where it is dynamic.
+        batch: The only number of U-Net rows, or None where it is dynamic.
+        tested: Values of each dynamic dimension that parity was checked at, by component role and
+            dimension name.
+    """
+
+    multiple: int
+    height: int | None
+    width: int | None
+    batch: int | None
+    tested: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a run uses where the user says nothing.
+
+    Attributes:
+        steps: Denoising steps.
+        guidance: Guidance scale; at most 1 means one U-Net row per image.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        negative_prompt: Negative prompt, or None where the model has none.
+        scheduler: Name of a sampler of the bundle.
+    """
+
+    steps: int
+    guidance: float
+    height: int
+    width: int
+    negative_prompt: str | None
+    scheduler: str
+
+
+@dataclass(frozen=True)
+class SamplerRecord:
+    """A compiled sampler: its name, the diffusers class, the table file, the step counts in it."""
+
+    name: str
+    scheduler: str
+    file: str
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Where the model came from.
+
+    Attributes:
+        model: What the user named: a Hub id, a folder's name or `zoo:NAME`.
+        revision: Commit of the Hub repository, or None.
+        weights_sha256: SHA-256 of each weight file that was read, by path.
+        pipeline_class: Class name of the diffusers pipeline.
+        decoder: The VAE that replaced the pipeline's own, as the user named it, or None.
+        random_weights: True where the weights were made up and the pictures mean nothing.
+    """
+
+    model: str
+    revision: str | None
+    weights_sha256: Mapping[str, str]
+    pipeline_class: str
+    decoder: str | None = None
+    random_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's description.
+
+    Attributes:
+        schema_version: Version of this format.
+        backend: `onnx`, `coreml` or `tensorrt`.
+        family: Shape of the pipeline: `sd` or `sdxl`.
+        tools: Versions of kdexport and of what it used, by package name.
+        source: Where the model came from.
+        components: The models.
+        text: One entry per text encoder, in the order in which their outputs are concatenated.
+        zero_negative: Whether an absent negative prompt means zero embeddings (SDXL).
+        latents: The latent space.
+        shapes: The sizes allowed.
+        defaults: What a run uses by default.
+        samplers: The compiled samplers, the model's own first.
+        files: Every file but the manifest and the parity record, which `verify` may replace.
+        parity: The record that `verify` wrote, or None where it was skipped.
+    """
+
+    schema_version: int
+    backend: str
+    family: str
+    tools: Mapping[str, str]
+    source: SourceRecord
+    components: tuple[Component, ...]
+    text: tuple[TextEncoding, ...]
+    zero_negative: bool
+    latents: Latents
+    shapes: Shapes
+    defaults: Defaults
+    samplers: tuple[SamplerRecord, ...]
+    files: tuple[FileRecord, ...] = ()
+    parity: Mapping[str, Any] | None = None
+
+    def component(self, role: str) -> Component:
+        """The component with `role`; raises `BundleError` naming the roles there are."""
+        for component in self.components:
+            if component.role == role:
+                return component
+        roles = listing([component.role for component in self.components])
+        raise BundleError(f"The bundle has no component '{role}', only {roles}.")
+
+
+def load_manifest(bundle: Path) -> Manifest:
+    """Reads and checks `manifest.json`; the files themselves are checked by `check_files`.
+
+    Raises:
+        BundleError: No bundle, no valid JSON, a newer schema, or a value that the schema refuses.
+    """
+    path = bundle / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleError(
+            f"'{bundle}' is no kdexport bundle: it has no {MANIFEST_NAME}; make one with "
+            "`kdexport onnx MODEL -o DIR`."
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"'{path}' is not valid JSON ({error}); export again.") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"'{path}' has schema version {version}, this kdexport reads up to {SCHEMA_VERSION}; "
+            "upgrade kdexport or export again."
+        )
+    problems = sorted(_validator().iter_errors(data), key=lambda problem: problem.json_path)
+    if problems:
+        raise BundleError(
+            f"'{path}' does not fit its schema at {problems[0].json_path}: "
+            f"{problems[0].message[:200]}; export again."
+        )
+    return decode(Manifest, data)
+
+
+def save_manifest(manifest: Manifest, bundle: Path) -> None:
+    """Writes `manifest.json` into `bundle`, checked against the schema first."""
+    data = encode(manifest)
+    _validator().validate(data)
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    (bundle / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def record_files(bundle: Path) -> tuple[FileRecord, ...]:
+    """Hashes every file below `bundle` but the manifest and the parity record, in path order."""
+    paths = sorted(path for path in bundle.rglob("*") if path.is_file())
+    unrecorded = (bundle / MANIFEST_NAME, bundle / PARITY_NAME)
+    return tuple(
+        FileRecord(path.relative_to(bundle).as_posix(), sha256_of(path), path.stat().st_size)
+        for path in paths
+        if path not in unrecorded
+    )
+
+
+def check_files(manifest: Manifest, bundle: Path) -> None:
+    """Raises `BundleError` naming the first file that is missing or differs from its record."""
+    for record in manifest.files:
+        path = bundle / PurePosixPath(record.path)
+        if not path.is_file():
+            raise BundleError(
+                f"The bundle '{bundle}' lacks '{record.path}'; copy it again or export again."
+            )
+        if path.stat().st_size != record.bytes or sha256_of(path) != record.sha256:
+            raise BundleError(
+                f"'{record.path}' in the bundle '{bundle}' was changed or damaged after the "
+                "export; copy the bundle again or export again."
+            )
+
+
+def load_sampler(manifest: Manifest, bundle: Path, name: str | None = None) -> Sampler:
+    """Reads a sampler's tables, the default one where `name` is None.
+
+    Raises:
+        BundleError: The bundle holds no sampler of that name; the message lists those it holds.
+    """
+    wanted = name or manifest.defaults.scheduler
+    for record in manifest.samplers:
+        if record.name == wanted:
+            text = (bundle / PurePosixPath(record.file)).read_text(encoding="utf-8")
+            return Sampler.from_json(json.loads(text))
+    names = listing([record.name for record in manifest.samplers])
+    raise BundleError(
+        f"The bundle holds no scheduler '{wanted}', only {names}; export again with "
+        "--schedulers to add it."
+    )
+
+
+def _validator() -> Any:
+    schema = Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8")
+    return jsonschema.Draft202012Validator(json.loads(schema))

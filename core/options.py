@@ -1,0 +1,98 @@
+"""The options of the commands as frozen dataclasses, validated when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .errors import OptionError, choices
+
+PRECISIONS = ("fp32", "fp16", "mixed")
+ATTENTIONS = ("fused", "portable", "sliced")
+# onnxscript writes these; GroupNormalization with the semantics of torch begins at 21.
+OPSETS = range(18, 25)
+DEFAULT_SCHEDULERS = ("ddim", "euler", "dpm++2m")
+
+
+def require_choice(value: str, allowed: Iterable[str], what: str) -> None:
+    """Raises `OptionError` where `value` is not among `allowed`, naming those."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise OptionError(f"There is no {what} '{value}'; choose {choices(allowed)}.")
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """How a pipeline is exported to ONNX.
+
+    Attributes:
+        precision: `fp32`; `fp16` (weights, activations, inputs and outputs); `mixed` (float16
+            weights and activations, float32 inputs, outputs and numerical hazards).
+        attention: `fused` (one MultiHeadAttention node of ONNX Runtime), `portable` (MatMul and
+            Softmax, standard operators only), `sliced` (portable, queries in slices).
+        slice_size: Queries per slice for `sliced`; ignored by the others.
+        opset: ONNX opset; None picks 18 for `portable` and `sliced`, 21 for `fused`.
+        height: Fixed image height in pixels, or None where height and width stay dynamic.
+        width: Fixed image width in pixels, or None.
+        batch: Fixed number of U-Net rows, or None where it stays dynamic.
+        with_encoder: Also export the VAE encoder.
+        schedulers: Names of schedulers to compile beside the model's own.
+        max_steps: Largest number of steps to compile tables for.
+    """
+
+    precision: str = "fp32"
+    attention: str = "fused"
+    slice_size: int = 1024
+    opset: int | None = None
+    height: int | None = None
+    width: int | None = None
+    batch: int | None = None
+    with_encoder: bool = False
+    schedulers: tuple[str, ...] = DEFAULT_SCHEDULERS
+    max_steps: int = 50
+
+    def __post_init__(self) -> None:
+        require_choice(self.precision, PRECISIONS, "precision")
+        require_choice(self.attention, ATTENTIONS, "attention")
+        if self.opset is not None and self.opset not in OPSETS:
+            raise OptionError(
+                f"Opset {self.opset} is not supported; choose {OPSETS[0]} to {OPSETS[-1]}."
+            )
+        if (self.height is None) != (self.width is None):
+            raise OptionError("A static size needs both a height and a width.")
+        for name in ("slice_size", "height", "width", "batch", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"The {name.replace('_', ' ')} must be at least 1, not {value}.")
+
+    @property
+    def resolved_opset(self) -> int:
+        """The opset that the exporter writes."""
+        return self.opset or (21 if self.attention == "fused" else 18)
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How a bundle is compared with its reference.
+
+    Attributes:
+        steps: Denoising steps of the compared trajectory.
+        prompts: Prompts compared, one trajectory each.
+        seed: Seed of the noise.
+        height: Image height in pixels; None takes the bundle's default.
+        width: Image width in pixels; None takes the bundle's default.
+        guidance: Guidance scale; None takes the bundle's default.
+    """
+
+    steps: int = 4
+    prompts: tuple[str, ...] = ("a golden vase with different flowers",)
+    seed: int = 0
+    height: int | None = None
+    width: int | None = None
+    guidance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise OptionError(f"The number of steps must be at least 1, not {self.steps}.")
+        if not self.prompts:
+            raise OptionError("Verification needs at least one prompt.")

@@ -1,0 +1,133 @@
+"""The parity record: what was compared, how it came out, and whether that is good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .compare import Difference, ImageDifference
+
+
+@dataclass(frozen=True)
+class ComponentCheck:
+    """One output of one component on one recorded input.
+
+    Attributes:
+        role: The component.
+        output: Name of the output.
+        case: Which input, in words.
+        precision: The precision whose gate applies.
+        gate: The gate in words.
+        difference: The comparison.
+        passed: Whether the gate holds.
+    """
+
+    role: str
+    output: str
+    case: str
+    precision: str
+    gate: str
+    difference: Difference
+    passed: bool
+
+
+@dataclass(frozen=True)
+class StepCheck:
+    """The latents after one model call; informative, without a gate."""
+
+    index: int
+    timestep: float
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """One whole run: prompt to 8-bit image.
+
+    Attributes:
+        case: Size, rows and steps, in words.
+        prompt: The prompt.
+        gate: The gate in words.
+        steps: The latents after every call.
+        images: The comparison of each image; empty where the run broke off.
+        passed: Whether the gate holds for every image.
+        broken: Why the run broke off, or None.
+    """
+
+    case: str
+    prompt: str
+    gate: str
+    steps: tuple[StepCheck, ...]
+    images: tuple[ImageDifference, ...]
+    passed: bool
+    broken: str | None = None
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """Everything that a verification found.
+
+    Attributes:
+        reference: What the bundle was compared with: model, precision, versions.
+        runtime: Engine and provider that ran the bundle.
+        components: The component checks.
+        runs: The whole runs.
+        seconds: Wall time by stage.
+    """
+
+    reference: Mapping[str, str]
+    runtime: Mapping[str, str]
+    components: tuple[ComponentCheck, ...]
+    runs: tuple[ImageCheck, ...]
+    seconds: Mapping[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(check.passed for check in (*self.components, *self.runs))
+
+    def failures(self) -> tuple[str, ...]:
+        """Each failed gate in a few words."""
+        parts = [
+            f"{check.role} {check.output} at {check.case}: {_figures(check.difference)}, "
+            f"needed {check.gate}"
+            for check in self.components
+            if not check.passed
+        ]
+        for run in self.runs:
+            if not run.passed:
+                figures = [f"PSNR {each.psnr_db:.1f} dB" for each in run.images]
+                found = run.broken or ", ".join(figures)
+                parts.append(f"image at {run.case}: {found}, needed {run.gate}")
+        return tuple(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {
+            "passed": self.passed,
+            "reference": dict(self.reference),
+            "runtime": dict(self.runtime),
+            "components": [
+                {**vars(check), "difference": check.difference.to_json()}
+                for check in self.components
+            ],
+            "runs": [
+                {
+                    **vars(run),
+                    "steps": [
+                        {**vars(step), "difference": step.difference.to_json()}
+                        for step in run.steps
+                    ],
+                    "images": [image.to_json() for image in run.images],
+                }
+                for run in self.runs
+            ],
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+        }
+
+
+def _figures(difference: Difference) -> str:
+    if not difference.finite:
+        return "NaN or Inf"
+    return f"relative L2 {difference.relative_l2:.2e}, PSNR {difference.psnr_db:.1f} dB"

@@ -1,0 +1,137 @@
+"""Parameters and multiply-accumulates of a component, counted on the meta device in seconds.
+
+The counting rule is the one that BK-SDM's published figures use, thop 0.1.1.post2209072238 (see
+https://github.com/Nota-NetsPresso/BK-SDM/issues/53); other counters give other numbers:
+
+- Conv2d: output elements x input channels / groups x kernel area;
+- Linear: output elements x input features;
+- LayerNorm: 4 x input elements;
+- everything else nothing: biases, group norms, activations, resampling and attention's products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.checkpoint import ComponentSource
+from ..core.errors import OptionError
+from .skeleton import build_skeleton
+
+TOKENS = 77
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size of a component.
+
+    Attributes:
+        parameters: Number of parameters.
+        macs: Multiply-accumulates of one forward pass with batch 1.
+    """
+
+    parameters: int
+    macs: int
+
+
+def component_costs(
+    source: ComponentSource, latent_height: int = 64, latent_width: int = 64
+) -> dict[str, Cost]:
+    """Counts the parts of a component that an export runs.
+
+    Args:
+        source: A U-Net, text encoder or VAE; only its class and config are used.
+        latent_height: Height of the latents, in latent pixels.
+        latent_width: Width of the latents.
+
+    Returns:
+        The costs by part: `vae_decoder` and `vae_encoder` for a VAE (the 1x1 convolutions between
+        them and the latents are not counted), the component's own name otherwise.
+
+    Raises:
+        OptionError: The latents have no pixels.
+        CheckpointError: The class refuses the config.
+    """
+    if min(latent_height, latent_width) < 1:
+        raise OptionError(f"Latents of {latent_height} x {latent_width} do not exist; use 64 x 64.")
+    module: Any = build_skeleton(source, torch.float32).to("meta")
+    size = (latent_height, latent_width)
+    if source.name == "vae":
+        return _vae_costs(module, size)
+    if source.name == "unet":
+        inputs = _unet_inputs(module.config, size)
+        return {source.name: count(module, lambda: module(**inputs))}
+    tokens = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
+    return {source.name: count(module, lambda: module(tokens))}
+
+
+def count(module: nn.Module, forward: Callable[[], object]) -> Cost:
+    """Counts `module` by thop's rule while `forward` runs it.
+
+    Args:
+        module: The module; its parameters may be on the meta device.
+        forward: Runs the module once.
+    """
+    tally = [0]
+    with torch.no_grad(), _counting(module, tally):
+        forward()
+    return Cost(sum(each.numel() for each in module.parameters()), sum(tally))
+
+
+@contextmanager
+def _counting(module: nn.Module, tally: list[int]) -> Iterator[None]:
+    handles = [
+        layer.register_forward_hook(
+            lambda layer, inputs, output: tally.append(_macs(layer, inputs[0], output))
+        )
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.LayerNorm)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _macs(layer: nn.Module, first: torch.Tensor, output: torch.Tensor) -> int:
+    if isinstance(layer, nn.Conv2d):
+        height, width = layer.kernel_size
+        return output.numel() * layer.in_channels // layer.groups * height * width
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.in_features
+    return 4 * first.numel()
+
+
+def _vae_costs(module: Any, size: tuple[int, int]) -> dict[str, Cost]:
+    levels = len(module.config.block_out_channels)
+    factor = 2 ** (levels - 1)
+    latents = torch.empty(1, module.config.latent_channels, *size, device="meta")
+    pixels = (factor * size[0], factor * size[1])
+    images = torch.empty(1, module.config.in_channels, *pixels, device="meta")
+    return {
+        "vae_decoder": count(module.decoder, lambda: module.decoder(latents)),
+        "vae_encoder": count(module.encoder, lambda: module.encoder(images)),
+    }
+
+
+def _unet_inputs(config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(1, *shape, device="meta")
+
+    inputs: dict[str, Any] = {
+        "sample": empty(config["in_channels"], *size),
+        "timestep": empty()[0],
+        "encoder_hidden_states": empty(TOKENS, config["cross_attention_dim"]),
+    }
+    if config["addition_embed_type"] == "text_time":
+        # SDXL: six numbers, each embedded, beside the pooled text embedding.
+        pooled = config["projection_class_embeddings_input_dim"]
+        pooled -= 6 * config["addition_time_embed_dim"]
+        inputs["added_cond_kwargs"] = {"text_embeds": empty(pooled), "time_ids": empty(6)}
+    return inputs

@@ -1,0 +1,203 @@
+"""Complete pipelines with the exact architecture of a zoo model and made-up weights, offline."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..core.checkpoint import ComponentSource
+from ..core.errors import BundleError
+from ..core.folder import whole_folder
+from .narrow import narrow_twin
+from .random_weights import Draw, draws
+from .skeleton import build_skeleton
+from .tokenizer_files import write_tokenizer
+from .zoo import NARROW_SUFFIX, Piece, ZooEntry, zoo_entry
+
+_WEIGHT_FILES = {
+    "diffusers": "diffusion_pytorch_model.safetensors",
+    "transformers": "model.safetensors",
+}
+# Entries of model_index.json for components that a pipeline may lack.
+_ABSENT: dict[str, dict[str, Any]] = {
+    "StableDiffusionPipeline": {
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+    },
+    "StableDiffusionXLPipeline": {
+        "feature_extractor": [None, None],
+        "force_zeros_for_empty_prompt": True,
+        "image_encoder": [None, None],
+    },
+}
+# Raise it when the weights of a given seed change, so that cached checkpoints are made anew.
+_RECIPE = 1
+_SMALL_FILES = 4 << 20  # bytes to reserve for configs and tokenizers
+
+
+def make_checkpoint(
+    name: str,
+    directory: Path,
+    *,
+    narrow: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Writes a diffusers pipeline folder with random float32 weights.
+
+    Tensors are generated and written one by one, so memory holds no more than the largest of them.
+    The same name and seed give the same weights, byte for byte.
+
+    Args:
+        name: A model of the zoo.
+        directory: The folder to make; it appears when it is complete.
+        narrow: Make the small twin that `narrow.py` describes.
+        seed: Seed of the weights.
+        progress: Called with a line of text before each component is written.
+
+    Raises:
+        CheckpointError: The zoo has no model `name`.
+        BundleError: `directory` already exists.
+        DiskSpaceError: The disk is too small.
+    """
+    entry = zoo_entry(name)
+    directory = Path(directory)
+    if directory.exists():
+        raise BundleError(f"'{directory}' already exists; choose another folder or remove it.")
+    entry = narrow_twin(entry) if narrow else entry
+    sources = [entry.source(each, directory) for each in entry.models()]
+    tensors = {source.name: _tensors(source) for source in sources}
+    needed = sum(_bytes(each) for each in tensors.values()) + _SMALL_FILES
+    with whole_folder(directory, needed_bytes=needed) as staging:
+        for source in sources:
+            if progress is not None:
+                size = _bytes(tensors[source.name]) / 1e6
+                progress(f"{source.name}: {len(tensors[source.name])} tensors, {size:,.1f} MB")
+            _write_component(staging / source.name, source, tensors[source.name], seed)
+        _write_tokenizers(staging, entry.text_encoders)
+        _write_scheduler(staging / "scheduler", entry.scheduler)
+        _write_json(staging / "model_index.json", _model_index(entry, name, narrow, seed))
+
+
+def made_checkpoint(name: str) -> Path:
+    """The folder of a zoo checkpoint with seed 0, made on first use.
+
+    It lies in the folder that the environment variable KDEXPORT_CACHE names, or else in
+    `~/.cache/kdexport`.
+
+    Args:
+        name: A model of the zoo, or `NAME-narrow` for its small twin.
+    """
+    entry = zoo_entry(name.removesuffix(NARROW_SUFFIX))
+    narrow = name.endswith(NARROW_SUFFIX)
+    recipe = json.dumps([_RECIPE, diffusers.__version__, asdict(entry)], sort_keys=True)
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("KDEXPORT_CACHE", "~/.cache/kdexport")).expanduser()
+    folder = cache / "zoo" / f"{name}-{digest}"
+    if not folder.exists():
+        make_checkpoint(entry.name, folder, narrow=narrow)
+    return folder
+
+
+def _tensors(source: ComponentSource) -> dict[str, Draw]:
+    """The tensors of a component by the name that Hub checkpoints give them, sorted."""
+    rules = draws(source.class_name, build_skeleton(source, torch.float32))
+    return {_hub_name(source, name): rules[name] for name in sorted(rules)}
+
+
+def _hub_name(source: ComponentSource, name: str) -> str:
+    """Adds the prefix that `CLIPTextModel` lost in transformers 5 but checkpoints still carry."""
+    if source.class_name == "CLIPTextModel" and not name.startswith("text_model."):
+        return f"text_model.{name}"
+    return name
+
+
+def _bytes(tensors: Mapping[str, Draw]) -> int:
+    return sum(4 * int(np.prod(each.shape)) for each in tensors.values())
+
+
+def _write_component(
+    folder: Path, source: ComponentSource, tensors: Mapping[str, Draw], seed: int
+) -> None:
+    folder.mkdir()
+    _write_json(folder / "config.json", _config(source))
+    arrays = (draw.array(seed, source.name, name) for name, draw in tensors.items())
+    shapes = {name: draw.shape for name, draw in tensors.items()}
+    _write_safetensors(folder / _WEIGHT_FILES[source.library], shapes, arrays)
+
+
+def _config(source: ComponentSource) -> dict[str, Any]:
+    """What `config.json` of the component says; diffusers adds the defaults of its class."""
+    if source.library == "diffusers":
+        module: Any = build_skeleton(source, torch.float32)
+        known = inspect.signature(type(module).__init__).parameters
+        header = {"_class_name": source.class_name, "_diffusers_version": diffusers.__version__}
+        return header | {key: value for key, value in module.config.items() if key in known}
+    header = {"architectures": [source.class_name], "model_type": "clip_text_model"}
+    return header | {**source.config, "torch_dtype": "float32"}
+
+
+def _write_safetensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], arrays: Iterable[NDArray[np.float32]]
+) -> None:
+    """Writes float32 tensors in the order of `shapes`, one at a time.
+
+    The format: length of the header (8 bytes, little-endian), header in JSON padded to a multiple
+    of 8, data (https://github.com/huggingface/safetensors).
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for array in arrays:
+            file.write(array.astype("<f4", copy=False).data)
+
+
+def _write_tokenizers(folder: Path, encoders: tuple[Piece, ...]) -> None:
+    for name, encoder in zip(("tokenizer", "tokenizer_2"), encoders, strict=False):
+        (folder / name).mkdir()
+        write_tokenizer(folder / name, encoder.config["vocab_size"], str(encoder.pad_token))
+
+
+def _write_scheduler(folder: Path, scheduler: Piece) -> None:
+    folder.mkdir()
+    header = {"_class_name": scheduler.class_name, "_diffusers_version": diffusers.__version__}
+    _write_json(folder / "scheduler_config.json", {**header, **scheduler.config})
+
+
+def _model_index(entry: ZooEntry, name: str, narrow: bool, seed: int) -> dict[str, Any]:
+    index: dict[str, Any] = {
+        "_class_name": entry.pipeline,
+        "_diffusers_version": diffusers.__version__,
+        "_kdexport_random_weights": {"model": name, "narrow": narrow, "seed": seed},
+        **_ABSENT[entry.pipeline],
+        "scheduler": ["diffusers", entry.scheduler.class_name],
+    }
+    for each in entry.models():
+        source = entry.source(each)
+        index[each] = [source.library, source.class_name]
+    for each in ("tokenizer", "tokenizer_2")[: len(entry.text_encoders)]:
+        index[each] = ["transformers", "CLIPTokenizer"]
+    return index
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

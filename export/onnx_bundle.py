@@ -1,0 +1,268 @@
+"""A whole pipeline to an ONNX bundle, one component at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.checkpoint import Checkpoint
+from ..core.errors import OptionError
+from ..core.manifest import (
+    SCHEMA_VERSION,
+    Component,
+    Defaults,
+    Latents,
+    Manifest,
+    SamplerRecord,
+    Shapes,
+    SourceRecord,
+    TextEncoding,
+    record_files,
+    save_manifest,
+)
+from ..core.options import OnnxOptions
+from .parts import Part, pipeline_parts
+from .sampler import compile_sampler, load_scheduler, make_scheduler
+from .skeleton import build_skeleton, fake_mode, parameter_shapes
+from .text import write_tokenizer_files
+from .to_onnx import MODEL_FILE, write_onnx
+from .weights import Weights, open_weights, weight_hashes
+from .wrap import unet_factor, vae_factor
+
+# Graphs, tokenizers, sampler tables and configs.
+_SMALL_FILES = 64 << 20
+_TOOLS = ("kdexport", "torch", "diffusers", "transformers", "onnx", "onnx_ir", "onnxscript")
+
+# Called with what is being done, and how far it is, 0 to 1.
+Report = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class PreparedExport:
+    """A checked export: nothing is written yet, and nothing about the weights is left to find out.
+
+    Attributes:
+        checkpoint: The pipeline.
+        options: How to export it.
+        parts: The models to write.
+        weights: The opened weights of each component, by its name in the pipeline.
+        latents: The latent space.
+        shapes: Which sizes the bundle will take.
+        image_size: Edge of the images that the model was trained on, in pixels.
+    """
+
+    checkpoint: Checkpoint
+    options: OnnxOptions
+    parts: tuple[Part, ...]
+    weights: dict[str, Weights]
+    latents: Latents
+    shapes: Shapes
+    image_size: int
+
+    @property
+    def bytes_needed(self) -> int:
+        """Upper bound of what the bundle takes on disk."""
+        stored = sum(
+            math.prod(tensor.shape) * part.dtype.itemsize
+            for part in self.parts
+            for tensor in self.weights[part.component].tensors.values()
+        )
+        return stored + _SMALL_FILES
+
+
+def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExport:
+    """Checks everything that can be checked before the first byte is written.
+
+    Raises:
+        WeightsError: A component's weights do not fit its config.
+        OptionError: The static size is not one that the model takes.
+    """
+    configs, weights = {}, {}
+    for name, source in checkpoint.components.items():
+        skeleton = build_skeleton(source, torch.float32)
+        configs[name] = skeleton.config
+        weights[name] = open_weights(source, parameter_shapes(skeleton))
+    unet, latents = configs["unet"], _latents(configs["vae"])
+    return PreparedExport(
+        checkpoint=checkpoint,
+        options=options,
+        parts=pipeline_parts(checkpoint, options, latents.factor),
+        weights=weights,
+        latents=latents,
+        shapes=_shapes(checkpoint, options, latents.factor * unet_factor(unet)),
+        image_size=unet.sample_size * latents.factor,
+    )
+
+
+def export_onnx(prepared: PreparedExport, bundle: Path, report: Report) -> Manifest:
+    """Writes the bundle into an existing empty folder.
+
+    Args:
+        prepared: The checked export.
+        bundle: The folder to write to.
+        report: Told what is being done and how far it is.
+
+    Returns:
+        The manifest, which is also written.
+
+    Raises:
+        KdexportError: See `write_onnx`, `compile_sampler` and `write_tokenizer_files`.
+    """
+    checkpoint, options = prepared.checkpoint, prepared.options
+    components = tuple(_write_part(part, prepared, bundle, report) for part in prepared.parts)
+    encoders = [name for name in checkpoint.components if name.startswith("text_encoder")]
+    text = tuple(write_tokenizer_files(checkpoint, name, bundle) for name in encoders)
+    samplers = tuple(_write_samplers(checkpoint, options, bundle, report))
+    _write_pipeline_files(checkpoint, components, bundle)
+    report("hashing", 0.0)
+    manifest = _manifest(prepared, components, text, samplers, bundle)
+    save_manifest(manifest, bundle)
+    return manifest
+
+
+def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Report) -> Component:
+    report(part.role, 0.0)
+    source = prepared.checkpoint.component(part.component)
+    wrapped = part.wrap(build_skeleton(source, part.dtype))
+    written = write_onnx(
+        wrapped,
+        fake_mode(),
+        prepared.weights[part.component],
+        bundle / part.role,
+        opset=prepared.options.resolved_opset,
+        static=part.static,
+        progress=lambda done, total: report(part.role, done / max(total, 1)),
+    )
+    config = bundle / part.role / "config.json"
+    shutil.copyfile(source.folder / "config.json", config)
+    return Component(
+        role=part.role,
+        file=f"{part.role}/{MODEL_FILE}",
+        precision=part.precision,
+        inputs=written.inputs,
+        outputs=written.outputs,
+        parameters=written.parameters,
+        islands=part.islands,
+    )
+
+
+def _write_samplers(
+    checkpoint: Checkpoint, options: OnnxOptions, bundle: Path, report: Report
+) -> Iterable[SamplerRecord]:
+    own = load_scheduler(checkpoint.scheduler)
+    schedulers = {"default": own}
+    schedulers |= {name: make_scheduler(name, own.config) for name in options.schedulers}
+    (bundle / "samplers").mkdir()
+    for name, scheduler in schedulers.items():
+        report(f"sampler {name}", 0.0)
+        sampler = compile_sampler(name, scheduler, range(1, options.max_steps + 1))
+        file = f"samplers/{name}.json"
+        text = json.dumps(sampler.to_json(), separators=(",", ":"), allow_nan=False)
+        (bundle / file).write_text(text + "\n", encoding="utf-8")
+        yield SamplerRecord(name, sampler.scheduler, file, tuple(sorted(sampler.tables)))
+
+
+def _write_pipeline_files(
+    checkpoint: Checkpoint, components: tuple[Component, ...], bundle: Path
+) -> None:
+    """What optimum reads beside the models: `model_index.json` and the scheduler's config."""
+    (bundle / "scheduler").mkdir()
+    _write_json(bundle / "scheduler" / "scheduler_config.json", dict(checkpoint.scheduler))
+    kept = ("scheduler", "tokenizer", "tokenizer_2")
+    index: dict[str, Any] = {
+        key: value
+        for key, value in checkpoint.index.items()
+        if key in kept or not isinstance(value, list)
+    }
+    # optimum names its pipelines and models so; it looks at the first entry of each part only.
+    index["_class_name"] = f"ORT{checkpoint.pipeline_class}"
+    for component in components:
+        index[component.role] = ["optimum.onnxruntime.modeling_diffusion", _ORT[component.role]]
+    _write_json(bundle / "model_index.json", index)
+
+
+_ORT = {
+    "text_encoder": "ORTTextEncoder",
+    "text_encoder_2": "ORTTextEncoder",
+    "unet": "ORTUnet",
+    "vae_decoder": "ORTVaeDecoder",
+    "vae_encoder": "ORTVaeEncoder",
+}
+
+
+def _manifest(
+    prepared: PreparedExport,
+    components: tuple[Component, ...],
+    text: tuple[TextEncoding, ...],
+    samplers: tuple[SamplerRecord, ...],
+    bundle: Path,
+) -> Manifest:
+    checkpoint = prepared.checkpoint
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        backend="onnx",
+        family=checkpoint.family,
+        tools={name: version(name) for name in _TOOLS},
+        source=SourceRecord(
+            model=checkpoint.model,
+            revision=checkpoint.revision,
+            weights_sha256=weight_hashes(checkpoint),
+            pipeline_class=checkpoint.pipeline_class,
+            decoder=checkpoint.decoder,
+            random_weights=checkpoint.random_weights,
+        ),
+        components=components,
+        text=text,
+        zero_negative=bool(checkpoint.index.get("force_zeros_for_empty_prompt", False)),
+        latents=prepared.latents,
+        shapes=prepared.shapes,
+        defaults=_defaults(prepared, samplers[0]),
+        samplers=samplers,
+        files=record_files(bundle),
+    )
+
+
+def _latents(vae: Any) -> Latents:
+    return Latents(
+        channels=vae.latent_channels,
+        factor=vae_factor(vae),
+        scaling_factor=float(vae.scaling_factor),
+        shift_factor=float(getattr(vae, "shift_factor", None) or 0.0),
+    )
+
+
+def _defaults(prepared: PreparedExport, sampler: SamplerRecord) -> Defaults:
+    """What the model's card recommends, or else the defaults of the diffusers pipeline."""
+    card = prepared.checkpoint.defaults
+    guidance = 5.0 if prepared.checkpoint.family == "sdxl" else 7.5
+    return Defaults(
+        steps=min(card.get("steps", 50), sampler.steps[-1]),
+        guidance=float(card.get("guidance", guidance)),
+        height=prepared.shapes.height or prepared.image_size,
+        width=prepared.shapes.width or prepared.image_size,
+        negative_prompt=card.get("negative_prompt"),
+        scheduler=sampler.name,
+    )
+
+
+def _shapes(checkpoint: Checkpoint, options: OnnxOptions, multiple: int) -> Shapes:
+    for name in ("height", "width"):
+        size = getattr(options, name)
+        if size is not None and size % multiple:
+            raise OptionError(
+                f"The {name} {size} does not fit '{checkpoint.model}': it must be a multiple of "
+                f"{multiple} pixels, for example {max(1, round(size / multiple)) * multiple}."
+            )
+    return Shapes(multiple, options.height, options.width, options.batch)
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,135 @@
+"""Which models a pipeline becomes, and in which precision each of them is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.checkpoint import Checkpoint
+from ..core.options import OnnxOptions
+from .attention import ExportAttention, onnx_attention
+from .wrap import Wrapped, WrappedDecoder, WrappedEncoder, WrappedTextEncoder, WrappedUnet
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model to write.
+
+    Attributes:
+        role: Its role in the bundle.
+        component: The component of the pipeline that it is made of.
+        dtype: Type of its weights.
+        precision: The precision that the manifest records and whose gates apply.
+        islands: What stays in float32 inside a float16 model, in words.
+        static: Fixed dimensions, `height` and `width` in latent cells.
+        wrap: Wraps the module of the component.
+    """
+
+    role: str
+    component: str
+    dtype: torch.dtype
+    precision: str
+    islands: tuple[str, ...]
+    static: Mapping[str, int]
+    wrap: Callable[[nn.Module], Wrapped]
+
+
+def pipeline_parts(
+    checkpoint: Checkpoint, options: OnnxOptions, latent_factor: int
+) -> tuple[Part, ...]:
+    """The models of a pipeline in the order in which a run uses them.
+
+    Args:
+        checkpoint: The pipeline.
+        options: How to export it.
+        latent_factor: Image pixels per latent cell.
+    """
+    attention = onnx_attention(options)
+    rows = {"batch": options.batch} if options.batch else {}
+    # Everything but the U-Net handles one prompt or image at a time in a bundle of fixed shapes.
+    single = {"batch": 1} if options.batch else {}
+    size = {}
+    if options.height and options.width:
+        size = {"height": options.height // latent_factor, "width": options.width // latent_factor}
+    parts = [_text_part(checkpoint, options, name, single) for name in _encoders(checkpoint)]
+    parts.append(_unet_part(checkpoint, options, attention, {**rows, **size}))
+    parts.append(_vae_part("vae_decoder", checkpoint, options, attention, {**single, **size}))
+    if options.with_encoder:
+        parts.append(_vae_part("vae_encoder", checkpoint, options, attention, {**single, **size}))
+    return tuple(parts)
+
+
+def edge_dtype(precision: str) -> torch.dtype:
+    """Type of the inputs and outputs: `mixed` keeps them in float32."""
+    return torch.float16 if precision == "fp16" else torch.float32
+
+
+def _encoders(checkpoint: Checkpoint) -> list[str]:
+    return [name for name in checkpoint.components if name.startswith("text_encoder")]
+
+
+def _core_dtype(precision: str) -> torch.dtype:
+    return torch.float32 if precision == "fp32" else torch.float16
+
+
+def _text_part(
+    checkpoint: Checkpoint, options: OnnxOptions, name: str, static: Mapping[str, int]
+) -> Part:
+    edge, all_states = edge_dtype(options.precision), checkpoint.family == "sdxl"
+
+    def wrap(module: nn.Module) -> Wrapped:
+        return WrappedTextEncoder(module, edge, all_states)
+
+    core = _core_dtype(options.precision)
+    return Part(name, name, core, options.precision, (), static, wrap)
+
+
+def _unet_part(
+    checkpoint: Checkpoint,
+    options: OnnxOptions,
+    attention: ExportAttention,
+    static: Mapping[str, int],
+) -> Part:
+    edge = edge_dtype(options.precision)
+    tokens = int(checkpoint.component("text_encoder").config.get("max_position_embeddings", 77))
+    config: Mapping[str, Any] = checkpoint.component("unet").config
+    islands = []
+    if options.precision != "fp32":
+        # diffusers computes every sinusoid in float32, whatever the weights are.
+        islands.append("sinusoidal time embedding")
+        if config.get("addition_embed_type") == "text_time":
+            islands.append("sinusoidal embedding of the time ids")
+        if config.get("upcast_attention"):
+            islands.append("attention (upcast_attention)")
+
+    def wrap(module: nn.Module) -> Wrapped:
+        return WrappedUnet(module, edge, attention, tokens)
+
+    core = _core_dtype(options.precision)
+    return Part("unet", "unet", core, options.precision, tuple(islands), static, wrap)
+
+
+def _vae_part(
+    role: str,
+    checkpoint: Checkpoint,
+    options: OnnxOptions,
+    attention: ExportAttention,
+    static: Mapping[str, int],
+) -> Part:
+    edge, precision = edge_dtype(options.precision), options.precision
+    vae = checkpoint.component("vae")
+    # The SDXL autoencoder overflows float16 and its config says so; the fp16-fix one does not.
+    hazardous = vae.class_name == "AutoencoderKL" and vae.config.get("force_upcast", True)
+    if precision == "mixed" and hazardous and checkpoint.family == "sdxl":
+        precision = "fp32"
+
+    def wrap(module: nn.Module) -> Wrapped:
+        if role == "vae_encoder":
+            return WrappedEncoder(module, edge, attention)
+        return WrappedDecoder(module, edge, attention)
+
+    return Part(role, "vae", _core_dtype(precision), precision, (), static, wrap)

@@ -1,0 +1,1 @@
+"""Graph passes, one per file: each changes an `onnx_ir.Model` in place."""

@@ -1,0 +1,159 @@
+"""What a model consists of and costs, found out in seconds without its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..core.checkpoint import Checkpoint
+from ..core.errors import OptionError
+from .cost import component_costs
+from .load import HubOptions, load_checkpoint
+from .sampler import compile_table, load_scheduler
+from .skeleton import build_skeleton
+from .wrap import unet_factor, vae_factor
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """One part: its class, parameters, and multiply-accumulates of one call at batch 1."""
+
+    role: str
+    class_name: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model.
+
+    Attributes:
+        model: What the user named.
+        pipeline_class: Class of its diffusers pipeline.
+        parts: Its parts.
+        height: Image height that MACs are counted at, in pixels.
+        width: Image width.
+        multiple: Image sizes must be multiples of this.
+        scheduler: Class of its scheduler.
+        steps: Default number of steps.
+        calls: U-Net calls that this scheduler makes for so many steps.
+        guidance: Default guidance scale.
+        negative_prompt: Default negative prompt, or None.
+        random_weights: Whether its weights are made up.
+    """
+
+    model: str
+    pipeline_class: str
+    parts: tuple[PartSummary, ...]
+    height: int
+    width: int
+    multiple: int
+    scheduler: str
+    steps: int
+    calls: int
+    guidance: float
+    negative_prompt: str | None
+    random_weights: bool
+
+    @property
+    def guided(self) -> bool:
+        """Whether guidance doubles the U-Net's batch."""
+        return self.guidance > 1.0
+
+    @property
+    def macs_per_image(self) -> int:
+        """Multiply-accumulates of one image at the defaults: text, all U-Net calls, decoder."""
+        rows = 2 if self.guided else 1
+        total = 0
+        for part in self.parts:
+            if part.role == "unet":
+                total += part.macs * rows * self.calls
+            elif part.role == "vae_decoder":
+                total += part.macs
+            elif part.role.startswith("text_encoder"):
+                total += part.macs * rows
+        return total
+
+    def facts(self) -> dict[str, Any]:
+        """What a run does by default, for people."""
+        return {
+            "scheduler": f"{self.scheduler}, {self.steps} steps, {self.calls} U-Net calls",
+            "guidance": f"{self.guidance:g}"
+            + (", two U-Net rows per image" if self.guided else ", one U-Net row per image"),
+            "negative prompt": self.negative_prompt or "none",
+            "MACs of one image": f"{self.macs_per_image / 1e12:.2f} T",
+            "sizes": f"multiples of {self.multiple} pixels",
+            "weights": "random" if self.random_weights else "trained",
+        }
+
+    def plan(self) -> dict[str, str]:
+        """The files that an ONNX export would write."""
+        sizes = {part.role: part.parameters for part in self.parts}
+        files = {
+            f"{role}/model.onnx[.data]": f"{count * 4 / 1e6:,.0f} MB in fp32, "
+            f"{count * 2 / 1e6:,.0f} MB in fp16"
+            for role, count in sizes.items()
+            if role != "vae_encoder"
+        }
+        files["vae_encoder/model.onnx[.data]"] = "with --with-encoder"
+        files["tokenizer…, scheduler, model_index.json"] = "as optimum's ONNX pipelines read them"
+        files["samplers/*.json, manifest.json, parity.json"] = "as kdexport's runtimes read them"
+        return files
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON values."""
+        return {
+            **vars(self),
+            "parts": [vars(part) for part in self.parts],
+            "guided": self.guided,
+            "macs_per_image": self.macs_per_image,
+        }
+
+
+def summarize(model: str, hub: HubOptions, size: tuple[int, int] | None) -> Summary:
+    """Reads a model's configs and counts.
+
+    Args:
+        model: See `load_checkpoint`.
+        hub: How the Hub is asked.
+        size: Image height and width to count at, or None for the trained size.
+
+    Raises:
+        CheckpointError: The model cannot be found or understood.
+        OptionError: The size does not fit the model.
+    """
+    checkpoint = load_checkpoint(model, hub)
+    unet = build_skeleton(checkpoint.component("unet"), torch.float32).config
+    factor = vae_factor(build_skeleton(checkpoint.component("vae"), torch.float32).config)
+    multiple = factor * unet_factor(unet)
+    height, width = size or (unet.sample_size * factor,) * 2
+    if height % multiple or width % multiple or min(height, width) < 1:
+        raise OptionError(f"The size must be in multiples of {multiple}, not {height} {width}.")
+    # The cards' defaults, or those of the diffusers pipelines.
+    steps = int(checkpoint.defaults.get("steps", 50))
+    guidance = 5.0 if checkpoint.family == "sdxl" else 7.5
+    return Summary(
+        model=model,
+        pipeline_class=checkpoint.pipeline_class,
+        parts=_parts(checkpoint, height // factor, width // factor),
+        height=height,
+        width=width,
+        multiple=multiple,
+        scheduler=str(checkpoint.scheduler["_class_name"]),
+        steps=steps,
+        calls=compile_table(load_scheduler(checkpoint.scheduler), steps).calls,
+        guidance=float(checkpoint.defaults.get("guidance", guidance)),
+        negative_prompt=checkpoint.defaults.get("negative_prompt"),
+        random_weights=checkpoint.random_weights,
+    )
+
+
+def _parts(checkpoint: Checkpoint, height: int, width: int) -> tuple[PartSummary, ...]:
+    parts = []
+    for source in checkpoint.components.values():
+        for role, cost in component_costs(source, height, width).items():
+            parts.append(PartSummary(role, source.class_name, cost.parameters, cost.macs))
+    return tuple(parts)

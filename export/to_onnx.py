@@ -1,0 +1,156 @@
+"""One component to one ONNX file: trace without weights, transform, then stream the weights in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..core.errors import ExportError, listing
+from ..core.manifest import TensorSpec
+from .passes.fold_transposes import fold_transposes
+from .passes.name_ports import name_ports
+from .passes.simplify import simplify
+from .passes.sliced_attention import expand_sliced_attention
+from .skeleton import fake_parameters
+from .trace import trace_onnx
+from .weights import StoredTensor, Weights
+from .wrap import Port, Wrapped
+
+MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+
+# Smaller tensors stay inside the graph file, where every tool can fold them.
+_EXTERNAL_BYTES = 1024
+_PREFIX = "inner."
+
+# Called with bytes done and bytes in all.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A written component: its ports as the manifest records them, and its number of weights."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int
+
+
+def write_onnx(
+    wrapped: Wrapped,
+    mode: FakeTensorMode,
+    weights: Weights,
+    folder: Path,
+    *,
+    opset: int,
+    static: Mapping[str, int],
+    progress: Progress | None = None,
+) -> OnnxFile:
+    """Exports one component to `folder/model.onnx` and `folder/model.onnx.data`.
+
+    Args:
+        wrapped: The component; its parameters may lie on the meta device.
+        mode: A fresh fake mode.
+        weights: Its weights, opened.
+        folder: Where to write; created.
+        opset: ONNX opset.
+        static: Fixed dimensions, see `trace_onnx`.
+        progress: Told how many bytes of weights are written.
+
+    Raises:
+        ExportError: The tracer cannot follow the module, or a weight has no place in the file.
+    """
+    fake_parameters(wrapped, mode)
+    model = trace_onnx(wrapped, mode, opset, static)
+    expand_sliced_attention(model)
+    simplify(model)
+    permutations = fold_transposes(model)
+    inputs = tuple(_fixed(port, static) for port in wrapped.inputs)
+    outputs = tuple(_fixed(port, static) for port in wrapped.outputs)
+    name_ports(model, inputs, outputs)
+    parameters = _attach(model, weights, permutations)
+    model.producer_name = "kdexport"
+    model.graph.name = folder.name
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(model, folder, progress)
+    return OnnxFile(_specs(inputs), _specs(outputs), parameters)
+
+
+def _attach(model: ir.Model, weights: Weights, permutations: Mapping[str, tuple[int, ...]]) -> int:
+    """Gives every weight of the graph a tensor that is read when it is written; counts elements."""
+    parameters = 0
+    lost = []
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            continue
+        stored = weights.tensors.get(name.removeprefix(_PREFIX))
+        if stored is None or value.dtype is None or value.shape is None:
+            lost.append(name)
+            continue
+        read = _Reader(stored, value.dtype, permutations.get(name))
+        value.const_value = ir.LazyTensor(read, value.dtype, value.shape, name=name)
+        parameters += int(np.prod(stored.shape))
+    if lost:
+        raise ExportError(
+            f"The graph refers to tensors that the checkpoint does not hold: {listing(lost)}; "
+            "please report this model."
+        )
+    return parameters
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one tensor, converts it, and permutes its axes."""
+
+    stored: StoredTensor
+    dtype: ir.DataType
+    axes: tuple[int, ...] | None
+
+    def __call__(self) -> ir.TensorProtocol:
+        array = self.stored.read().astype(self.dtype.numpy(), copy=False)
+        if self.axes is not None:
+            array = np.ascontiguousarray(array.transpose(self.axes))
+        return ir.tensor(array, dtype=self.dtype)
+
+
+def _save(model: ir.Model, folder: Path, progress: Progress | None) -> None:
+    total = sum(
+        tensor.nbytes
+        for value in model.graph.initializers.values()
+        if (tensor := value.const_value) is not None
+    )
+    done = 0
+
+    def report(tensor: ir.TensorProtocol, _: object) -> None:
+        nonlocal done
+        done += tensor.nbytes
+        if progress is not None:
+            progress(min(done, total), total)
+
+    ir.save(
+        model,
+        folder / MODEL_FILE,
+        external_data=DATA_FILE,
+        size_threshold_bytes=_EXTERNAL_BYTES,
+        callback=report,
+    )
+
+
+def _fixed(port: Port, static: Mapping[str, int]) -> Port:
+    """The port with the fixed dimensions filled in."""
+    sizes: list[int | str] = []
+    for size in port.shape:
+        factor, _, name = size.rpartition("*") if isinstance(size, str) else ("", "", "")
+        sizes.append(int(factor or 1) * static[name] if name in static else size)
+    return Port(port.name, port.dtype, tuple(sizes))
+
+
+def _specs(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
+    names = {torch.float32: "float32", torch.float16: "float16", torch.int64: "int64"}
+    return tuple(TensorSpec(port.name, names[port.dtype], port.shape) for port in ports)

@@ -1,0 +1,124 @@
+"""From a wrapped component to an ONNX graph without weights."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+
+import onnx_ir as ir
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..core.errors import ExportError
+from .wrap import Port, Wrapped
+
+# diffusers' Upsample2D branches on 64 rows and more, which would become a guard.
+_MOST_ROWS = 63
+
+# Example sizes, in multiples of what the component allows: unequal, not square, above 1.
+_EXAMPLES = {"batch": 2, "height": 8, "width": 6}
+
+
+def trace_onnx(
+    wrapped: Wrapped, mode: FakeTensorMode, opset: int, static: Mapping[str, int]
+) -> ir.Model:
+    """Traces a component whose parameters are fake tensors of `mode`.
+
+    Args:
+        wrapped: The component.
+        mode: The fake mode that owns its parameters.
+        opset: ONNX opset of the graph.
+        static: Value of each dynamic dimension that is to be fixed, by name; `height` and `width`
+            in latent cells.
+
+    Returns:
+        The raw graph; its weights are initializers named `inner.…` that hold no value.
+
+    Raises:
+        ExportError: The tracer cannot follow the module.
+    """
+    dims = _dimensions(wrapped, static)
+    with mode:
+        examples = tuple(_example(port, wrapped.multiple, static) for port in wrapped.inputs)
+    shapes = tuple(_dynamic_shape(port, dims) for port in wrapped.inputs)
+    try:
+        with _quiet(), torch.no_grad(), mode:
+            # `forward` takes *inputs, hence the extra level.
+            program = torch.export.export(wrapped, examples, dynamic_shapes=(shapes,))
+        with _quiet():
+            exported = torch.onnx.export(
+                program, dynamo=True, opset_version=opset, optimize=False, verbose=False
+            )
+    except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ExportError(
+            f"The tracer cannot follow {type(wrapped.inner).__name__}: {str(error)[:300]}"
+        ) from error
+    assert exported is not None
+    model = exported.model
+    for initializer in model.graph.initializers.values():
+        if _is_fake(initializer):
+            initializer.const_value = None
+    return model
+
+
+def _dimensions(wrapped: Wrapped, static: Mapping[str, int]) -> dict[str, torch.export.Dim]:
+    """The symbolic dimensions, each a multiple of what the component allows."""
+    named = {size for port in wrapped.inputs for size in port.shape if isinstance(size, str)}
+    dims = {}
+    if "batch" in named and "batch" not in static:
+        dims["batch"] = torch.export.Dim("batch", max=_MOST_ROWS)
+    for name in ("height", "width"):
+        if name not in static:
+            dims[name] = wrapped.multiple * torch.export.Dim(f"_{name}")
+    return dims
+
+
+def _example(port: Port, multiple: int, static: Mapping[str, int]) -> torch.Tensor:
+    units = {"batch": 1, "height": multiple, "width": multiple}
+    sizes = []
+    for size in port.shape:
+        factor, name = _parse(size)
+        if name:
+            factor *= static.get(name, _EXAMPLES[name] * units[name])
+        sizes.append(factor)
+    return torch.zeros(sizes, dtype=port.dtype)
+
+
+def _dynamic_shape(port: Port, dims: Mapping[str, torch.export.Dim]) -> dict[int, object]:
+    shape: dict[int, object] = {}
+    for axis, size in enumerate(port.shape):
+        factor, name = _parse(size)
+        if name in dims:
+            shape[axis] = factor * dims[name] if factor > 1 else dims[name]
+    return shape
+
+
+def _parse(size: int | str) -> tuple[int, str]:
+    """`8*height` to `(8, "height")`, `batch` to `(1, "batch")`, `77` to `(77, "")`."""
+    if isinstance(size, int):
+        return size, ""
+    factor, _, name = size.rpartition("*")
+    return int(factor or 1), name
+
+
+def _is_fake(value: ir.Value) -> bool:
+    raw = getattr(value.const_value, "raw", None)
+    return isinstance(raw, torch._subclasses.FakeTensor) or (
+        isinstance(raw, torch.nn.Parameter) and isinstance(raw.data, torch._subclasses.FakeTensor)
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the exporter's notes about torchvision, tree specs and missing metadata."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    previous = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(previous)

@@ -1,0 +1,211 @@
+"""Tensor-only modules around the components: flat positional inputs, a tuple of tensors out.
+
+Names, order and meaning of inputs and outputs are those of optimum's ONNX pipelines, so that the
+exported folder also loads there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import ExportAttention
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a wrapped component: sizes, or names of dynamic dimensions.
+
+    A dynamic dimension is written `name` or, where it is a multiple of one, `8*name`.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int | str, ...]
+
+
+class Wrapped(nn.Module, ABC):
+    """A component behind flat tensors; weights lie below the attribute `inner`.
+
+    Attributes:
+        inner: The diffusers or transformers module.
+        inputs: Inputs in the order of `forward`.
+        outputs: Outputs in the order of the tuple that `forward` returns.
+        multiple: Latent height and width must be multiples of this.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    multiple: int = 1
+
+    def __init__(self, inner: nn.Module, edge: torch.dtype) -> None:
+        """Wraps `inner`; `edge` is the type of float inputs and outputs."""
+        super().__init__()
+        self.inner = inner
+        self.edge = edge
+
+    @property
+    def core(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.inner.parameters()).dtype
+
+    @abstractmethod
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Runs the component on tensors as described by `inputs`."""
+
+
+class WrappedUnet(Wrapped):
+    """A U-Net: latents, timestep and text embeddings to the model output."""
+
+    def __init__(
+        self, inner: Any, edge: torch.dtype, attention: ExportAttention, tokens: int
+    ) -> None:
+        """Wraps a U-Net; `tokens` is the length of the text embeddings."""
+        super().__init__(inner, edge)
+        config = inner.config
+        inner.set_attn_processor(attention)
+        self.multiple = unet_factor(config)
+        latents = ("batch", config.in_channels, "height", "width")
+        self.inputs = (
+            Port("sample", edge, latents),
+            # Schedulers of the Euler kind evaluate between the integer timesteps.
+            Port("timestep", torch.float32, ()),
+            Port("encoder_hidden_states", edge, ("batch", tokens, config.cross_attention_dim)),
+        )
+        self.conditioned = config.addition_embed_type == "text_time"
+        if self.conditioned:
+            ids = 6 * config.addition_time_embed_dim
+            pooled = config.projection_class_embeddings_input_dim - ids
+            self.inputs += (
+                Port("text_embeds", edge, ("batch", pooled)),
+                Port("time_ids", edge, ("batch", 6)),
+            )
+            inner.add_time_proj = _CastOutput(inner.add_time_proj, self.core)
+        self.outputs = (Port("out_sample", edge, ("batch", config.out_channels, *latents[2:])),)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """See `Wrapped.forward`."""
+        sample, timestep, text, *extra = inputs
+        added = None
+        if self.conditioned:
+            # Time ids go through a sinusoid, which diffusers computes in float32.
+            added = {"text_embeds": extra[0].to(self.core), "time_ids": extra[1].float()}
+        result = self.inner(
+            sample.to(self.core),
+            timestep,
+            text.to(self.core),
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
+        return (result.to(self.edge),)
+
+
+class WrappedTextEncoder(Wrapped):
+    """A CLIP text encoder with every hidden state, for clip-skip and for SDXL."""
+
+    def __init__(self, inner: Any, edge: torch.dtype, all_states: bool) -> None:
+        super().__init__(inner, edge)
+        config = inner.config
+        self.projected = hasattr(inner, "text_projection")
+        self.all_states = all_states
+        self.inputs = (Port("input_ids", torch.int64, ("batch", config.max_position_embeddings)),)
+        hidden = ("batch", config.max_position_embeddings, config.hidden_size)
+        if self.projected:
+            self.outputs = (
+                Port("text_embeds", edge, ("batch", config.projection_dim)),
+                Port("last_hidden_state", edge, hidden),
+            )
+        else:
+            self.outputs = (
+                Port("last_hidden_state", edge, hidden),
+                Port("pooler_output", edge, ("batch", config.hidden_size)),
+            )
+        if all_states:
+            count = config.num_hidden_layers + 1
+            self.outputs += tuple(Port(f"hidden_states.{i}", edge, hidden) for i in range(count))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """See `Wrapped.forward`."""
+        result = self.inner(inputs[0], output_hidden_states=self.all_states, return_dict=True)
+        first, second = (
+            (result.text_embeds, result.last_hidden_state)
+            if self.projected
+            else (result.last_hidden_state, result.pooler_output)
+        )
+        states = result.hidden_states if self.all_states else ()
+        return tuple(tensor.to(self.edge) for tensor in (first, second, *states))
+
+
+class WrappedDecoder(Wrapped):
+    """A VAE decoder: unscaled latents to an image in [-1, 1]."""
+
+    def __init__(self, inner: Any, edge: torch.dtype, attention: ExportAttention) -> None:
+        super().__init__(inner, edge)
+        _set_vae_attention(inner, attention)
+        factor = vae_factor(inner.config)
+        channels = inner.config.latent_channels
+        self.inputs = (Port("latent_sample", edge, ("batch", channels, "height", "width")),)
+        image = ("batch", inner.config.out_channels, f"{factor}*height", f"{factor}*width")
+        self.outputs = (Port("sample", edge, image),)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """See `Wrapped.forward`."""
+        # `AutoencoderTiny.forward` would quantize the latents to 8 bits; `decode` does not.
+        image = self.inner.decode(inputs[0].to(self.core), return_dict=False)[0]
+        return (image.to(self.edge),)
+
+
+class WrappedEncoder(Wrapped):
+    """A VAE encoder: an image in [-1, 1] to latents, or to the moments of their distribution."""
+
+    def __init__(self, inner: Any, edge: torch.dtype, attention: ExportAttention) -> None:
+        super().__init__(inner, edge)
+        _set_vae_attention(inner, attention)
+        factor = vae_factor(inner.config)
+        config = inner.config
+        image = ("batch", config.in_channels, f"{factor}*height", f"{factor}*width")
+        self.inputs = (Port("sample", edge, image),)
+        self.tiny = not hasattr(inner, "quant_conv")
+        name = "latent_sample" if self.tiny else "latent_parameters"
+        channels = config.latent_channels * (1 if self.tiny else 2)
+        self.outputs = (Port(name, edge, ("batch", channels, "height", "width")),)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """See `Wrapped.forward`."""
+        encoded = self.inner.encode(inputs[0].to(self.core), return_dict=False)[0]
+        latents = encoded if self.tiny else encoded.parameters
+        return (latents.to(self.edge),)
+
+
+class _CastOutput(nn.Module):
+    """A module whose output takes another dtype: ONNX cannot concatenate Half and Float."""
+
+    def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner = inner
+        self.dtype = dtype
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        result: Tensor = self.inner(*inputs)
+        return result.to(self.dtype)
+
+
+def vae_factor(config: Any) -> int:
+    """Image pixels per latent cell on each side: one halving per block after the first."""
+    widths = getattr(config, "decoder_block_out_channels", None) or config.block_out_channels
+    return int(2 ** (len(widths) - 1))
+
+
+def unet_factor(config: Any) -> int:
+    """Latent height and width must be multiples of this: one halving per block after the first."""
+    return int(2 ** (len(config.block_out_channels) - 1))
+
+
+def _set_vae_attention(vae: Any, attention: ExportAttention) -> None:
+    # AutoencoderTiny has no attention.
+    if hasattr(vae, "set_attn_processor"):
+        vae.set_attn_processor(attention)

@@ -1,0 +1,1 @@
+"""Floor 1: one runner per engine, the denoising loop, the reference and the comparison."""

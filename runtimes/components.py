@@ -1,0 +1,162 @@
+"""The components of a bundle on one engine, kept open or opened only while they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import BundleError, KdexportError
+from ..core.manifest import Component, Manifest
+from .base import Runner
+
+# The encoder takes no part in drawing from a prompt.
+_DRAWING = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
+
+
+class Components:
+    """Owns one runner per component that drawing needs.
+
+    Args:
+        manifest: The bundle's description.
+        bundle: Its folder.
+        make: Makes a closed runner of a model file.
+        low_memory: Open each component only while it is used, instead of all of them for good.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        bundle: Path,
+        make: Callable[[Path], Runner],
+        low_memory: bool = False,
+    ) -> None:
+        self._low_memory = low_memory
+        self._closed = False
+        drawing = [each for each in manifest.components if each.role in _DRAWING]
+        self._components = {each.role: each for each in drawing}
+        self._runners = {each.role: make(bundle / PurePosixPath(each.file)) for each in drawing}
+
+    def open(self) -> None:
+        """Opens every component, unless they are opened only while used."""
+        if self._low_memory:
+            return
+        try:
+            for role in self._runners:
+                self._open(role)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Frees every component; none can be used afterwards."""
+        self._closed = True
+        for runner in self._runners.values():
+            runner.close()
+
+    @contextmanager
+    def use(self, role: str) -> Iterator[Runner]:
+        """Gives the open runner of a component.
+
+        Raises:
+            KdexportError: The components were closed, or the engine cannot load this one.
+            BundleError: The bundle has no such component, or it differs from the manifest.
+        """
+        if self._closed:
+            raise KdexportError("The pipeline was closed; load the bundle again.")
+        if role not in self._runners:
+            raise BundleError(f"The bundle has no component '{role}'; export the model again.")
+        try:
+            self._open(role)
+            yield self._runners[role]
+        finally:
+            if self._low_memory:
+                self._runners[role].close()
+
+    def _open(self, role: str) -> None:
+        runner = self._runners[role]
+        if not runner.is_open:
+            runner.open()
+            _require_same(self._components[role], runner)
+
+
+def call(
+    runner: Runner, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Runs a model whose floating tensors may be float16: casts them in, and back to float32.
+
+    Args:
+        runner: An open runner.
+        feed: Inputs by name; floating ones of any precision, the others of the model's dtype.
+        outputs: Names of the outputs wanted.
+    """
+    dtypes = {spec.name: spec.dtype for spec in runner.describe().inputs}
+    cast = {
+        name: array.astype(dtypes.get(name, array.dtype), copy=False)
+        if np.issubdtype(array.dtype, np.floating)
+        else array
+        for name, array in feed.items()
+    }
+    results = runner.run(cast, outputs)
+    return {name: results[name].astype(np.float32, copy=False) for name in outputs}
+
+
+def call_by_rows(
+    runner: Runner, name: str, rows: NDArray[Any], outputs: Sequence[str], most: int | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Runs a model with one input over any number of rows, in pieces of the size that it takes.
+
+    Args:
+        runner: An open runner. Where its batch is fixed, the last piece is filled up with copies.
+        name: The input.
+        rows: What to feed it, `(n, …)`.
+        outputs: Names of the outputs wanted, `(n, …)` each.
+        most: Largest piece where the batch is dynamic; None takes all rows at once.
+    """
+    fixed = next(spec.shape[0] for spec in runner.describe().inputs if spec.name == name)
+    size = fixed if isinstance(fixed, int) else most or len(rows)
+    pieces: dict[str, list[NDArray[np.float32]]] = {output: [] for output in outputs}
+    for start in range(0, len(rows), size):
+        piece = rows[start : start + size]
+        short = fixed - len(piece) if isinstance(fixed, int) else 0
+        padded = np.concatenate([piece, np.repeat(piece[-1:], short, axis=0)])
+        results = call(runner, {name: padded}, outputs)
+        for output in outputs:
+            pieces[output].append(results[output][: len(piece)])
+    return {output: np.concatenate(parts) for output, parts in pieces.items()}
+
+
+def require_finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """Returns `array`; raises `KdexportError` where it holds NaN or Inf.
+
+    Args:
+        array: A result of a model.
+        what: What gave it, the subject of the sentence.
+    """
+    if not np.isfinite(array).all():
+        raise KdexportError(
+            f"{what} gave NaN or infinite values; where the precision is fp16 or mixed, export "
+            "with --precision fp32."
+        )
+    return array
+
+
+def _require_same(component: Component, runner: Runner) -> None:
+    """Raises `BundleError` where a model file differs from what the manifest says of it."""
+    signature = runner.describe()
+    for what, said, found in (
+        ("inputs", component.inputs, signature.inputs),
+        ("outputs", component.outputs, signature.outputs),
+    ):
+        ours = {spec.name: spec.dtype for spec in said}
+        theirs = {spec.name: spec.dtype for spec in found}
+        if ours != theirs:
+            runner.close()
+            raise BundleError(
+                f"The {what} of '{component.file}' are {theirs}, but the manifest says {ours}; "
+                "export the model again."
+            )

@@ -1,0 +1,238 @@
+"""Prompt to picture from a bundle, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from ..core.errors import KdexportError, OptionError
+from ..core.manifest import Manifest, check_files, load_manifest, load_sampler
+from ..core.sampler import Sampler, SamplerTable
+from .base import Runner
+from .components import Components, call_by_rows, require_finite
+from .conditioning import Conditioning, encode
+from .denoise import Step, denoise
+from .image import to_images, to_uint8
+from .registry import make_runner, require_backend, require_runtime
+from .request import Plan, Request, make_plan
+from .tokenizer import ClipTokenizer
+
+Progress = Callable[[Step], None]
+
+
+class Pipeline:
+    """A bundle that draws.
+
+    Make it with `Pipeline.load`; use it as a context manager, or call `close`, to free it. One
+    pipeline serves one thread at a time.
+    """
+
+    def __init__(self, bundle: Path, manifest: Manifest, components: Components) -> None:
+        self.bundle = bundle
+        self.manifest = manifest
+        self._components = components
+        self._tokenizers = tuple(ClipTokenizer(each, bundle) for each in manifest.text)
+        self._samplers: dict[str, Sampler] = {}
+
+    @classmethod
+    def load(
+        cls,
+        bundle: Path | str,
+        *,
+        runtime: str = "onnxruntime",
+        provider: str = "cpu",
+        threads: int | None = None,
+        low_memory: bool = False,
+        check: bool = True,
+    ) -> Pipeline:
+        """Loads a bundle.
+
+        Args:
+            bundle: The folder with `manifest.json`.
+            runtime: The engine, a key of `runtimes.registry.RUNTIMES`.
+            provider: What the engine runs on, such as `cpu` or `cuda`.
+            threads: CPU threads, or None for the engine's default.
+            low_memory: Open each component only while it is used, for the price of opening it
+                again for every picture.
+            check: Compare the SHA-256 of every file with the manifest.
+
+        Raises:
+            BundleError: No bundle, a changed or missing file, or one for another runtime.
+            OptionError: No such runtime or provider.
+            DependencyError: The engine's package is not installed.
+            ProviderError: The provider is not available.
+            KdexportError: The engine cannot load a component.
+        """
+        folder = Path(bundle)
+        require_runtime(runtime)
+        manifest = load_manifest(folder)
+        require_backend(runtime, manifest.backend, folder)
+        if check:
+            check_files(manifest, folder)
+
+        def make(model: Path) -> Runner:
+            return make_runner(model, runtime=runtime, provider=provider, threads=threads)
+
+        pipeline = cls(folder, manifest, Components(manifest, folder, make, low_memory))
+        pipeline._components.open()
+        return pipeline
+
+    @overload
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        images_per_prompt: Literal[1] = 1,
+        scheduler: str | None = None,
+        latents: NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Image: ...
+
+    @overload
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        images_per_prompt: int = 1,
+        scheduler: str | None = None,
+        latents: NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Image | list[Image]: ...
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        images_per_prompt: int = 1,
+        scheduler: str | None = None,
+        latents: NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Image | list[Image]:
+        """Draws. The arguments are the fields of `Request`; `progress` is told of every step.
+
+        Returns:
+            One image for one prompt given as a string, otherwise a list, the images of a prompt
+            together. `image.info` says how each was drawn, the seed included.
+
+        Raises:
+            OptionError: The bundle cannot draw this; the message says what it can.
+            SamplerError: The sampler has no table for so many steps.
+            KdexportError: An engine failed, or a component gave NaN or infinite values.
+        """
+        request = Request(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            steps=steps,
+            guidance=guidance,
+            seed=seed,
+            height=height,
+            width=width,
+            images_per_prompt=images_per_prompt,
+            scheduler=scheduler,
+            latents=latents,
+        )
+        step: Step | None = None
+        for step in self.generate(request):
+            if progress is not None:
+                progress(step)
+        if step is None:
+            raise KdexportError("The sampler's table has no steps; export the model again.")
+        images = to_images(self.decode(step.latents), step.plan, self.manifest)
+        return images[0] if isinstance(prompt, str) and images_per_prompt == 1 else images
+
+    def plan(self, request: Request) -> Plan:
+        """A request with the bundle's defaults filled in, checked; raises as `__call__` does."""
+        plan = make_plan(request, self.manifest)
+        self._table(plan)
+        return plan
+
+    def generate(self, request: Request | Plan) -> Generator[Step, None, None]:
+        """Denoises; the request is checked at once, the work is done as the caller iterates.
+
+        To cancel, stop iterating; closing the generator frees what it holds.
+
+        Yields:
+            A `Step` after every model call, the last one with the final latents for `decode`.
+        """
+        plan = request if isinstance(request, Plan) else make_plan(request, self.manifest)
+        return self._generate(plan, self._table(plan))
+
+    def encode(self, request: Request | Plan) -> Conditioning:
+        """The conditioning that `generate` feeds the U-Net for a request."""
+        plan = request if isinstance(request, Plan) else make_plan(request, self.manifest)
+        return encode(plan, self.manifest, self._components, self._tokenizers)
+
+    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Decodes final latents, one image at a time so that memory does not grow with them.
+
+        Args:
+            latents: `(n, channels, height / factor, width / factor)`, as the last `Step` has them.
+
+        Returns:
+            `(n, height, width, 3)`, 8-bit RGB.
+
+        Raises:
+            OptionError: The latents have the wrong rank or number of channels.
+            KdexportError: The decoder failed, or gave NaN or infinite values.
+        """
+        space = self.manifest.latents
+        if latents.ndim != 4 or latents.shape[1] != space.channels or not len(latents):
+            raise OptionError(
+                f"The latents to decode must have the shape (images, {space.channels}, height, "
+                f"width), not {latents.shape}."
+            )
+        scaled = latents / np.float32(space.scaling_factor) + np.float32(space.shift_factor)
+        with self._components.use("vae_decoder") as decoder:
+            decoded = call_by_rows(decoder, "latent_sample", scaled, ["sample"], most=1)["sample"]
+        return to_uint8(require_finite(decoded, "The vae_decoder"))
+
+    def close(self) -> None:
+        """Frees every component; the pipeline cannot draw afterwards."""
+        self._components.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _generate(self, plan: Plan, table: SamplerTable) -> Generator[Step, None, None]:
+        conditioning = encode(plan, self.manifest, self._components, self._tokenizers)
+        with self._components.use("unet") as unet:
+            yield from denoise(unet, plan, table, conditioning)
+
+    def _table(self, plan: Plan) -> SamplerTable:
+        if plan.scheduler not in self._samplers:
+            self._samplers[plan.scheduler] = load_sampler(
+                self.manifest, self.bundle, plan.scheduler
+            )
+        return self._samplers[plan.scheduler].table(plan.steps)

@@ -1,0 +1,262 @@
+"""Holds a bundle against diffusers: by component, by step, by image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..core.checkpoint import Checkpoint
+from ..core.compare import compare, compare_images, gates_for
+from ..core.errors import KdexportError
+from ..core.manifest import Component, Manifest, load_manifest
+from ..core.options import VerifyOptions
+from ..core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
+from .components import call
+from .pipeline import Pipeline
+from .registry import make_runner
+from .request import Plan, Request, make_plan
+from .torch_ref import Case, Trajectory, record_trajectories
+
+# Drawn at the second size.
+_OTHER_PROMPT = "a lighthouse on a cliff at night, oil painting"
+
+Report = Callable[[str, float], None]
+Tested = dict[str, dict[str, tuple[int, ...]]]
+
+
+def verify_bundle(
+    bundle: Path,
+    checkpoint: Checkpoint,
+    options: VerifyOptions,
+    report: Report,
+    *,
+    runtime: str = "onnxruntime",
+    provider: str = "cpu",
+) -> tuple[ParityRecord, Tested]:
+    """Compares a bundle with the pipeline that it was made of.
+
+    The components are fed what diffusers fed its own along the denoising trajectory, at the
+    default size and, where sizes are dynamic, at a second one that is not square, with another
+    number of rows. Then the whole pipeline draws the same pictures.
+
+    Args:
+        bundle: The bundle.
+        checkpoint: The reference.
+        options: Prompts, steps, sizes.
+        report: Told what is being done and how far it is, 0 to 1.
+        runtime: Engine to run the bundle on.
+        provider: What the engine runs on.
+
+    Returns:
+        The record, and for each component the sizes of its dynamic dimensions that were run.
+
+    Raises:
+        KdexportError: The bundle or the reference cannot be run at all. A failed gate does not
+            raise; ask the record.
+    """
+    manifest = load_manifest(bundle)
+    seconds: dict[str, float] = {}
+    plans = comparison_plans(manifest, options)
+    with _timed(seconds, "reference"):
+        encoder = any(each.role == "vae_encoder" for each in manifest.components)
+        runs = record_trajectories(checkpoint, plans, report, with_encoder=encoder)
+    with _timed(seconds, "components"):
+        checks, tested = _check_components(bundle, manifest, runs, report, runtime, provider)
+    with _timed(seconds, "images"):
+        images = _check_images(bundle, manifest, runs, report, runtime, provider)
+    packages = ("diffusers", "torch", "transformers")
+    record = ParityRecord(
+        reference={
+            "model": checkpoint.model,
+            "precision": "float32",
+            **{name: version(name) for name in packages},
+        },
+        runtime={"engine": runtime, "provider": provider},
+        components=tuple(checks),
+        runs=tuple(images),
+        seconds=seconds,
+    )
+    return record, tested
+
+
+def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
+    """One run per prompt at the main size, and a short one at another size where that may vary."""
+    requests = [
+        Request(
+            prompt=prompt,
+            steps=options.steps,
+            guidance=options.guidance,
+            seed=options.seed,
+            height=options.height,
+            width=options.width,
+        )
+        for prompt in options.prompts
+    ]
+    main = make_plan(requests[0], manifest)
+    if manifest.shapes.height is None and manifest.shapes.batch is None:
+        units = main.height // manifest.shapes.multiple
+        low = max(1, units // 2)
+        wide = max(low + 1, 3 * units // 4)
+        other = Request(
+            prompt=_OTHER_PROMPT,
+            steps=min(manifest.samplers[0].steps),
+            # Another number of rows than the main run has.
+            guidance=1.0,
+            images_per_prompt=1 if main.guided else 2,
+            seed=options.seed + 1,
+            height=low * manifest.shapes.multiple,
+            width=wide * manifest.shapes.multiple,
+        )
+        requests.append(other)
+    return [make_plan(request, manifest) for request in requests]
+
+
+def _check_components(
+    bundle: Path,
+    manifest: Manifest,
+    runs: Sequence[Trajectory],
+    report: Report,
+    runtime: str,
+    provider: str,
+) -> tuple[list[ComponentCheck], Tested]:
+    """Runs every component alone on recorded inputs, one component in memory at a time."""
+    checks: list[ComponentCheck] = []
+    tested: Tested = {}
+    for component in manifest.components:
+        cases = _chosen(component, runs)
+        report(f"component: {component.role}", 0.0)
+        model = bundle / PurePosixPath(component.file)
+        with make_runner(model, runtime=runtime, provider=provider) as runner:
+            for index, case in enumerate(cases):
+                names = [each.name for each in component.outputs if each.name in case.expected]
+                results = call(runner, case.feed, names)
+                checks += [_judge(component, case, name, results[name]) for name in names]
+                report(f"component: {component.role}", (index + 1) / len(cases))
+        tested[component.role] = _sizes(component, cases)
+    return checks, tested
+
+
+def _chosen(component: Component, runs: Sequence[Trajectory]) -> list[Case]:
+    """The recorded calls of a component that are compared."""
+    recorded = [[case for case in run.cases if case.role == component.role] for run in runs]
+    if component.role == "unet":
+        return [cases[i] for cases in recorded for i in _ends_and_middle(len(cases))]
+    cases = [case for each in recorded for case in each]
+    dynamic = isinstance(component.inputs[0].shape[0], str)
+    if component.role.startswith("text_encoder") and dynamic and len(cases) > 1:
+        # diffusers encodes one prompt at a time, the runtime all at once.
+        return [cases[0], _stacked(cases)]
+    return cases
+
+
+def _ends_and_middle(count: int) -> list[int]:
+    return sorted({0, count // 2, count - 1})
+
+
+def _stacked(cases: Sequence[Case]) -> Case:
+    def join(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}
+
+    feed, expected = join([each.feed for each in cases]), join([each.expected for each in cases])
+    rows = len(next(iter(feed.values())))
+    return Case(cases[0].role, f"{rows} rows", feed, expected)
+
+
+def _judge(component: Component, case: Case, output: str, result: np.ndarray) -> ComponentCheck:
+    gates = gates_for(component.precision)
+    difference = compare(result, case.expected[output])
+    return ComponentCheck(
+        role=component.role,
+        output=output,
+        case=case.label,
+        precision=component.precision,
+        gate=gates.describe(),
+        difference=difference,
+        passed=gates.component_passes(difference),
+    )
+
+
+def _sizes(component: Component, cases: Sequence[Case]) -> dict[str, tuple[int, ...]]:
+    """The values that each dynamic dimension of the inputs took."""
+    sizes: dict[str, set[int]] = {}
+    for case in cases:
+        for spec in component.inputs:
+            for name, size in zip(spec.shape, case.feed[spec.name].shape, strict=True):
+                if isinstance(name, str) and "*" not in name:
+                    sizes.setdefault(name, set()).add(size)
+    return {name: tuple(sorted(values)) for name, values in sizes.items()}
+
+
+def _check_images(
+    bundle: Path,
+    manifest: Manifest,
+    runs: Sequence[Trajectory],
+    report: Report,
+    runtime: str,
+    provider: str,
+) -> list[ImageCheck]:
+    checks = []
+    # The files were hashed a moment ago, by the export or by the command.
+    with Pipeline.load(
+        bundle, runtime=runtime, provider=provider, low_memory=True, check=False
+    ) as pipeline:
+        for run in runs:
+            checks.append(_check_image(pipeline, run, manifest, report))
+    return checks
+
+
+def _check_image(
+    pipeline: Pipeline, run: Trajectory, manifest: Manifest, report: Report
+) -> ImageCheck:
+    # The loosest precision of the bundle: a float32 decoder after a float16 U-Net.
+    gates = min(
+        (gates_for(each.precision) for each in manifest.components),
+        key=lambda each: each.image_psnr_db,
+    )
+    plan, what = run.plan, f"image: {run.plan.height}x{run.plan.width}"
+    case = f"{plan.height}x{plan.width}, {len(run.timesteps)} calls, guidance {plan.guidance:g}"
+    steps: list[StepCheck] = []
+    report(what, 0.0)
+    gate = f"PSNR ≥ {gates.image_psnr_db:g} dB"
+    try:
+        for step in pipeline.generate(_request(plan)):
+            difference = compare(step.latents, run.latents[step.index])
+            steps.append(StepCheck(step.index, step.timestep, difference))
+            report(what, (step.index + 1) / step.total)
+        pictures = pipeline.decode(step.latents)
+    except KdexportError as error:
+        # NaN in the middle of a run is a failed gate, not a failed command.
+        broken = str(error)
+        return ImageCheck(case, plan.prompts[0], gate, tuple(steps), (), False, broken)
+    images = tuple(
+        compare_images(ours, theirs) for ours, theirs in zip(pictures, run.images, strict=True)
+    )
+    passed = all(gates.image_passes(each) for each in images)
+    return ImageCheck(case, plan.prompts[0], gate, tuple(steps), images, passed)
+
+
+def _request(plan: Plan) -> Request:
+    return Request(
+        prompt=plan.prompts,
+        negative_prompt=plan.negatives,
+        steps=plan.steps,
+        guidance=plan.guidance,
+        seed=plan.seed,
+        height=plan.height,
+        width=plan.width,
+        images_per_prompt=plan.images_per_prompt,
+        scheduler=plan.scheduler,
+        latents=plan.latents,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
