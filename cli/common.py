@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from rich.console import Console
@@ -99,10 +99,11 @@ def print_json(data: Any) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Prints a table on standard output, the first column left-aligned, the others right."""
+    """Prints a table on standard output; a column named `>name` is aligned to the right."""
     table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        table.add_column(column.removeprefix(">"), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*row)
     # A pipe has no width; rich would otherwise squeeze everything into 80 columns.
@@ -139,22 +140,25 @@ def print_parity(record: ParityRecord) -> None:
             )
         found = run.broken or ", ".join(f"{each.psnr_db:.1f}" for each in run.images)
         rows.append(["8-bit image", run.case, "", found, run.gate, _verdict(run.passed)])
-    columns = ["what", "at", "relative L2", "PSNR dB", "gate", ""]
+    columns = ["what", "at", ">relative L2", ">PSNR dB", "gate", ""]
     print_table("Parity with diffusers in float32", columns, rows)
 
 
 def require_export() -> None:
     """Raises `DependencyError` where the packages that exporting needs are not installed."""
     try:
-        import diffusers  # noqa: F401
+        import diffusers
         import onnxscript  # noqa: F401
         import torch  # noqa: F401
-        import transformers  # noqa: F401
+        import transformers
     except ImportError as error:
         raise DependencyError(
             f"This command needs the package '{error.name}'; run "
             "pip install 'kdexport[export,cpu]'."
         ) from error
+    # Their bars for loading weights would tear up ours.
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def megabytes(count: int) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from ..core.folder import require_vacant, whole_folder
 from ..core.options import OnnxOptions, VerifyOptions
@@ -32,10 +34,6 @@ def demo(output: Path, overwrite: bool) -> None:
     require_export()
     require_vacant(output, overwrite)
     from ..export.load import load_checkpoint
-    from ..runtimes.image import save_png
-    from ..runtimes.pipeline import Pipeline
-    from ..runtimes.request import Request
-    from ..runtimes.torch_ref import record_trajectories
     from .exporting import export_and_verify
 
     verify = VerifyOptions(steps=STEPS, prompts=(PROMPT,), seed=SEED)
@@ -46,24 +44,18 @@ def demo(output: Path, overwrite: bool) -> None:
             exported = export_and_verify(
                 checkpoint, OnnxOptions(), staging / "bundle", verify, False, report
             )
-            request = Request(prompt=PROMPT, steps=STEPS, seed=SEED)
-            with Pipeline.load(staging / "bundle") as pipeline:
-                image = pipeline(PROMPT, steps=STEPS, seed=SEED)
-                plan = pipeline.plan(request)
-            reference = record_trajectories(checkpoint, [plan], report)[0].images[0]
-        save_png(image, staging / "image.png")
-        _side_by_side(np.asarray(image), reference, staging / "comparison.png")
+        assert exported.verification is not None
+        ours, reference = (pictures[0] for pictures in exported.verification.pictures[0])
+        Image.fromarray(ours).save(staging / "image.png")
+        _side_by_side(ours, reference, staging / "comparison.png")
     print_files(exported.manifest)
-    assert exported.record is not None
-    print_parity(exported.record)
+    print_parity(exported.verification.record)
     click.echo(f"{output}/image.png        drawn by the bundle, without torch")
     click.echo(f"{output}/comparison.png   the bundle, diffusers, and their difference x 50")
     click.echo(f"{output}/bundle           the bundle; parity figures in parity.json")
 
 
-def _side_by_side(ours: np.ndarray, reference: np.ndarray, path: Path) -> None:
-    from PIL import Image
-
+def _side_by_side(ours: NDArray[np.uint8], reference: NDArray[np.uint8], path: Path) -> None:
     difference = np.abs(ours.astype(np.int16) - reference.astype(np.int16)) * 50
     row = np.concatenate([ours, reference, difference.clip(0, 255).astype(np.uint8)], axis=1)
     scale = max(1, 384 // ours.shape[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.checkpoint import Checkpoint
 from ..core.errors import ParityError
@@ -14,14 +15,17 @@ from ..core.options import OnnxOptions, VerifyOptions
 from ..core.parity import ParityRecord
 from .common import Report
 
+if TYPE_CHECKING:
+    from ..runtimes.verify import Verification
+
 
 @dataclass(frozen=True)
 class Exported:
-    """A finished bundle; the record is None where verification was skipped."""
+    """A finished bundle; the verification is None where it was skipped."""
 
     bundle: Path
     manifest: Manifest
-    record: ParityRecord | None
+    verification: Verification | None
 
 
 def export_and_verify(
@@ -52,29 +56,28 @@ def export_and_verify(
     prepared = prepare_export(checkpoint, options)
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         export_onnx(prepared, staging, report)
-        record = _verify(staging, checkpoint, verify, report) if verify else None
-    return Exported(bundle, load_manifest(bundle), record)
+        verification = _verify(staging, checkpoint, verify, report) if verify else None
+    return Exported(bundle, load_manifest(bundle), verification)
 
 
 def _verify(
     staging: Path, checkpoint: Checkpoint, options: VerifyOptions, report: Report
-) -> ParityRecord:
+) -> Verification:
     from ..runtimes.verify import verify_bundle
 
-    record, tested = verify_bundle(staging, checkpoint, options, report)
-    require_parity(record, "no bundle was written")
-    manifest = load_manifest(staging)
-    shapes = replace(manifest.shapes, tested=tested)
-    save_record(record, replace(manifest, shapes=shapes), staging)
-    return record
+    verification = verify_bundle(staging, checkpoint, options, report)
+    require_parity(verification.record, "no bundle was written")
+    save_verification(verification, staging)
+    return verification
 
 
-def save_record(record: ParityRecord, manifest: Manifest, bundle: Path) -> None:
+def save_verification(verification: Verification, bundle: Path) -> None:
     """Writes `parity.json`, and a manifest that carries the same record."""
-    data = record.to_json()
+    manifest, data = load_manifest(bundle), verification.record.to_json()
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     (bundle / PARITY_NAME).write_text(text + "\n", encoding="utf-8")
-    save_manifest(replace(manifest, parity=data), bundle)
+    shapes = replace(manifest.shapes, tested=verification.tested)
+    save_manifest(replace(manifest, parity=data, shapes=shapes), bundle)
 
 
 def require_parity(record: ParityRecord, consequence: str) -> None:

@@ -57,7 +57,7 @@ def inspect(
         for part in summary.parts
     ]
     title = f"{target}: {summary.pipeline_class} at {summary.height}x{summary.width}"
-    print_table(title, ["component", "class", "parameters", "MACs", "fp32", "fp16"], rows)
+    print_table(title, ["component", "class", ">parameters", ">MACs", ">fp32", ">fp16"], rows)
     rows = [[key, str(value)] for key, value in summary.facts().items()]
     print_table("A run", ["what", "value"], rows)
     if plan:

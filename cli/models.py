@@ -51,7 +51,7 @@ def models(context: click.Context, as_json: bool) -> None:
         ]
         for entry in entries
     ]
-    columns = ["name", "shape", "U-Net", "pixels", "steps", "guidance", "decoder", "Hub ids"]
+    columns = ["name", "shape", ">U-Net", ">pixels", ">steps", ">guidance", "decoder", "Hub ids"]
     print_table("Known models (others of the same shape export all the same)", columns, rows)
 
 

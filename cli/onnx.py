@@ -116,7 +116,7 @@ def onnx(
         exported = export_and_verify(
             checkpoint, options, output, None if no_verify else verify, overwrite, report
         )
-    record = exported.record
+    record = exported.verification.record if exported.verification else None
     if as_json:
         parity = record.to_json() if record else None
         print_json({"bundle": str(output), "files": _files(exported.manifest), "parity": parity})
@@ -124,7 +124,7 @@ def onnx(
     print_files(exported.manifest)
     if record:
         print_parity(record)
-    click.echo(f"Wrote {output}. Draw with: kdexport run {output} \"a prompt\"")
+    click.echo(f'Wrote {output}. Draw with: kdexport run {output} "a prompt"')
 
 
 def print_files(manifest: Manifest) -> None:
@@ -139,7 +139,7 @@ def print_files(manifest: Manifest) -> None:
         ]
         for component in manifest.components
     ]
-    columns = ["component", "precision", "parameters", "size"]
+    columns = ["component", "precision", ">parameters", ">size"]
     print_table(f"{manifest.source.model} as {manifest.backend}", columns, rows)
 
 

@@ -86,7 +86,7 @@ def run(
         save_png(image, path)
     plan = step.plan
     if as_json:
-        drawn = {"seed": plan.seed, "steps": plan.steps, "guidance": plan.guidance}
+        drawn: dict[str, Any] = {"seed": plan.seed, "steps": plan.steps, "guidance": plan.guidance}
         drawn |= {"scheduler": plan.scheduler, "height": plan.height, "width": plan.width}
         print_json({"images": [str(path) for path in paths], **drawn})
         return

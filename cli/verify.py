@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -68,7 +67,7 @@ def verify(
     require_export()
     from ..export.load import HubOptions, load_checkpoint
     from ..runtimes.verify import verify_bundle
-    from .exporting import require_parity, save_record
+    from .exporting import require_parity, save_verification
 
     with progress(quiet=as_json) as report:
         report("checking files", 0.0)
@@ -78,10 +77,11 @@ def verify(
         checkpoint = load_checkpoint(model, hub, manifest.source.decoder)
         if against is None:
             _require_same_weights(manifest, checkpoint)
-        record, tested = verify_bundle(
+        verification = verify_bundle(
             bundle, checkpoint, options, report, runtime=runtime, provider=provider
         )
-    save_record(record, replace(manifest, shapes=replace(manifest.shapes, tested=tested)), bundle)
+    save_verification(verification, bundle)
+    record = verification.record
     if as_json:
         print_json(record.to_json())
     else:

@@ -51,6 +51,10 @@ class ProviderError(KdexportError):
     """The wanted execution provider is not available on this machine."""
 
 
+class RunError(KdexportError):
+    """An engine failed, was fed or gave what the model's contract forbids, or is closed."""
+
+
 class ParityError(KdexportError):
     """The exported model does not draw what the reference draws."""
 

@@ -85,7 +85,9 @@ class ParityRecord:
     @property
     def passed(self) -> bool:
         """Whether every gate holds."""
-        return all(check.passed for check in (*self.components, *self.runs))
+        return all(each.passed for each in self.components) and all(
+            each.passed for each in self.runs
+        )
 
     def failures(self) -> tuple[str, ...]:
         """Each failed gate in a few words."""

@@ -141,7 +141,8 @@ def _require_plain(attn: Any, attention_mask: Tensor | None) -> None:
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
     """`(batch, tokens, heads * width)` to `(batch, heads, tokens, width)`."""
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+    batch, length, width = tokens.shape
+    return tokens.view(batch, length, heads, width // heads).transpose(1, 2)
 
 
 def _merge(tokens: Tensor) -> Tensor:

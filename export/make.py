@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,18 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..core.checkpoint import ComponentSource
 from ..core.errors import BundleError
 from ..core.folder import whole_folder
+from .draw import Draw
 from .narrow import narrow_twin
-from .random_weights import Draw, draws
+from .random_weights import draws
+from .safetensors_file import write_safetensors
 from .skeleton import build_skeleton
 from .tokenizer_files import write_tokenizer
-from .zoo import NARROW_SUFFIX, Piece, ZooEntry, zoo_entry
+from .zoo import NARROW_SUFFIX, zoo_entry
+from .zoo_types import Piece, ZooEntry
 
 _WEIGHT_FILES = {
     "diffusers": "diffusion_pytorch_model.safetensors",
@@ -101,14 +103,15 @@ def made_checkpoint(name: str) -> Path:
     Args:
         name: A model of the zoo, or `NAME-narrow` for its small twin.
     """
-    entry = zoo_entry(name.removesuffix(NARROW_SUFFIX))
-    narrow = name.endswith(NARROW_SUFFIX)
+    model = name.removesuffix(NARROW_SUFFIX)
+    narrow = name != model
+    entry = narrow_twin(zoo_entry(model)) if narrow else zoo_entry(model)
     recipe = json.dumps([_RECIPE, diffusers.__version__, asdict(entry)], sort_keys=True)
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("KDEXPORT_CACHE", "~/.cache/kdexport")).expanduser()
     folder = cache / "zoo" / f"{name}-{digest}"
     if not folder.exists():
-        make_checkpoint(entry.name, folder, narrow=narrow)
+        make_checkpoint(model, folder, narrow=narrow)
     return folder
 
 
@@ -136,7 +139,7 @@ def _write_component(
     _write_json(folder / "config.json", _config(source))
     arrays = (draw.array(seed, source.name, name) for name, draw in tensors.items())
     shapes = {name: draw.shape for name, draw in tensors.items()}
-    _write_safetensors(folder / _WEIGHT_FILES[source.library], shapes, arrays)
+    write_safetensors(folder / _WEIGHT_FILES[source.library], shapes, arrays)
 
 
 def _config(source: ComponentSource) -> dict[str, Any]:
@@ -148,27 +151,6 @@ def _config(source: ComponentSource) -> dict[str, Any]:
         return header | {key: value for key, value in module.config.items() if key in known}
     header = {"architectures": [source.class_name], "model_type": "clip_text_model"}
     return header | {**source.config, "torch_dtype": "float32"}
-
-
-def _write_safetensors(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], arrays: Iterable[NDArray[np.float32]]
-) -> None:
-    """Writes float32 tensors in the order of `shapes`, one at a time.
-
-    The format: length of the header (8 bytes, little-endian), header in JSON padded to a multiple
-    of 8, data (https://github.com/huggingface/safetensors).
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        begin, end = end, end + 4 * int(np.prod(shape))
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for array in arrays:
-            file.write(array.astype("<f4", copy=False).data)
 
 
 def _write_tokenizers(folder: Path, encoders: tuple[Piece, ...]) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .zoo import NARROW_SUFFIX, Piece, ZooEntry
+from .zoo import NARROW_SUFFIX
+from .zoo_types import Piece, ZooEntry
 
 VOCABULARY = 1024
 LATENT_EDGE = 16

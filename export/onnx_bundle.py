@@ -29,9 +29,10 @@ from ..core.manifest import (
     save_manifest,
 )
 from ..core.options import OnnxOptions
+from ..core.sampler import Sampler
 from .parts import Part, pipeline_parts
 from .sampler import compile_sampler, load_scheduler, make_scheduler
-from .skeleton import build_skeleton, fake_mode, parameter_shapes
+from .skeleton import build_skeleton, config_of, fake_mode, parameter_shapes
 from .text import write_tokenizer_files
 from .to_onnx import MODEL_FILE, write_onnx
 from .weights import Weights, open_weights, weight_hashes
@@ -40,6 +41,9 @@ from .wrap import unet_factor, vae_factor
 # Graphs, tokenizers, sampler tables and configs.
 _SMALL_FILES = 64 << 20
 _TOOLS = ("kdexport", "torch", "diffusers", "transformers", "onnx", "onnx_ir", "onnxscript")
+
+# Name of the model's own scheduler among the bundle's samplers.
+OWN_SCHEDULER = "default"
 
 # Called with what is being done, and how far it is, 0 to 1.
 Report = Callable[[str, float], None]
@@ -54,6 +58,7 @@ class PreparedExport:
         options: How to export it.
         parts: The models to write.
         weights: The opened weights of each component, by its name in the pipeline.
+        samplers: The compiled samplers, the model's own first.
         latents: The latent space.
         shapes: Which sizes the bundle will take.
         image_size: Edge of the images that the model was trained on, in pixels.
@@ -63,6 +68,7 @@ class PreparedExport:
     options: OnnxOptions
     parts: tuple[Part, ...]
     weights: dict[str, Weights]
+    samplers: tuple[Sampler, ...]
     latents: Latents
     shapes: Shapes
     image_size: int
@@ -84,11 +90,12 @@ def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExpo
     Raises:
         WeightsError: A component's weights do not fit its config.
         OptionError: The static size is not one that the model takes.
+        SamplerError: A scheduler does not exist or cannot be compiled.
     """
     configs, weights = {}, {}
     for name, source in checkpoint.components.items():
         skeleton = build_skeleton(source, torch.float32)
-        configs[name] = skeleton.config
+        configs[name] = config_of(skeleton)
         weights[name] = open_weights(source, parameter_shapes(skeleton))
     unet, latents = configs["unet"], _latents(configs["vae"])
     return PreparedExport(
@@ -96,6 +103,7 @@ def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExpo
         options=options,
         parts=pipeline_parts(checkpoint, options, latents.factor),
         weights=weights,
+        samplers=tuple(_samplers(checkpoint, options)),
         latents=latents,
         shapes=_shapes(checkpoint, options, latents.factor * unet_factor(unet)),
         image_size=unet.sample_size * latents.factor,
@@ -114,13 +122,13 @@ def export_onnx(prepared: PreparedExport, bundle: Path, report: Report) -> Manif
         The manifest, which is also written.
 
     Raises:
-        KdexportError: See `write_onnx`, `compile_sampler` and `write_tokenizer_files`.
+        KdexportError: See `write_onnx` and `write_tokenizer_files`.
     """
-    checkpoint, options = prepared.checkpoint, prepared.options
+    checkpoint = prepared.checkpoint
     components = tuple(_write_part(part, prepared, bundle, report) for part in prepared.parts)
     encoders = [name for name in checkpoint.components if name.startswith("text_encoder")]
     text = tuple(write_tokenizer_files(checkpoint, name, bundle) for name in encoders)
-    samplers = tuple(_write_samplers(checkpoint, options, bundle, report))
+    samplers = tuple(_write_samplers(prepared.samplers, bundle))
     _write_pipeline_files(checkpoint, components, bundle)
     report("hashing", 0.0)
     manifest = _manifest(prepared, components, text, samplers, bundle)
@@ -154,20 +162,22 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
     )
 
 
-def _write_samplers(
-    checkpoint: Checkpoint, options: OnnxOptions, bundle: Path, report: Report
-) -> Iterable[SamplerRecord]:
+def _samplers(checkpoint: Checkpoint, options: OnnxOptions) -> Iterable[Sampler]:
     own = load_scheduler(checkpoint.scheduler)
-    schedulers = {"default": own}
+    schedulers = {OWN_SCHEDULER: own}
     schedulers |= {name: make_scheduler(name, own.config) for name in options.schedulers}
-    (bundle / "samplers").mkdir()
     for name, scheduler in schedulers.items():
-        report(f"sampler {name}", 0.0)
-        sampler = compile_sampler(name, scheduler, range(1, options.max_steps + 1))
-        file = f"samplers/{name}.json"
+        yield compile_sampler(name, scheduler, range(1, options.max_steps + 1))
+
+
+def _write_samplers(samplers: Iterable[Sampler], bundle: Path) -> Iterable[SamplerRecord]:
+    (bundle / "samplers").mkdir()
+    for sampler in samplers:
+        file = f"samplers/{sampler.name}.json"
         text = json.dumps(sampler.to_json(), separators=(",", ":"), allow_nan=False)
         (bundle / file).write_text(text + "\n", encoding="utf-8")
-        yield SamplerRecord(name, sampler.scheduler, file, tuple(sorted(sampler.tables)))
+        steps = tuple(sorted(sampler.tables))
+        yield SamplerRecord(sampler.name, sampler.scheduler, file, steps)
 
 
 def _write_pipeline_files(

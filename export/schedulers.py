@@ -43,7 +43,8 @@ SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dpm++2m": ("DPMSolverMultistepScheduler", _DPM),
     "dpm++2m-karras": ("DPMSolverMultistepScheduler", {**_DPM, "use_karras_sigmas": True}),
     "dpm++2m-sde": ("DPMSolverMultistepScheduler", {**_DPM, "algorithm_type": "sde-dpmsolver++"}),
-    "dpm++2s": ("DPMSolverSinglestepScheduler", _DPM),
+    # Set here, as diffusers would set it itself, with a warning for each number of steps.
+    "dpm++2s": ("DPMSolverSinglestepScheduler", {**_DPM, "lower_order_final": True}),
     "unipc": ("UniPCMultistepScheduler", {"thresholding": False}),
     "deis": (
         "DEISMultistepScheduler",
@@ -73,7 +74,11 @@ def make_scheduler(name: str, base_config: Mapping[str, Any]) -> SchedulerMixin:
     if name not in SCHEDULERS:
         raise SamplerError(f"There is no scheduler '{name}'; choose {choices(SCHEDULERS)}.")
     class_name, overrides = SCHEDULERS[name]
-    return _build(_scheduler_class(class_name), base_config, overrides)
+    scheduler = _scheduler_class(class_name)
+    # Settings that only the model's own class knows; diffusers warns of some of them.
+    known = inspect.signature(scheduler.__init__).parameters
+    config = {key: base_config[key] for key in base_config if key in known or key[:1] == "_"}
+    return _build(scheduler, config, overrides)
 
 
 def load_scheduler(config: Mapping[str, Any]) -> SchedulerMixin:
@@ -95,7 +100,7 @@ def load_scheduler(config: Mapping[str, Any]) -> SchedulerMixin:
             "The scheduler config has no `_class_name`; add the name of the diffusers scheduler "
             "that the model was made for, such as PNDMScheduler."
         )
-    return _build(_scheduler_class(name), config, {})
+    return _build(_scheduler_class(name), dict(config), {})
 
 
 def fresh_scheduler(scheduler: SchedulerMixin, *off: str) -> SchedulerMixin:
@@ -156,12 +161,12 @@ def _scheduler_class(name: str) -> type[SchedulerMixin]:
 
 
 def _build(
-    scheduler: type[SchedulerMixin], config: Mapping[str, Any], overrides: Mapping[str, Any]
+    scheduler: type[SchedulerMixin], config: dict[str, Any], overrides: Mapping[str, Any]
 ) -> SchedulerMixin:
     try:
         # Overrides go in as keywords: merged into the config, those that it lists under
         # `_use_default_values` would be dropped.
-        return scheduler.from_config(dict(config), **overrides)
+        return scheduler.from_config(config, **overrides)
     except ImportError as error:
         raise DependencyError(f"{scheduler.__name__} cannot be built: {error}") from error
     except (TypeError, ValueError, NotImplementedError) as error:

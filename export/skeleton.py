@@ -50,6 +50,11 @@ def build_skeleton(source: ComponentSource, dtype: torch.dtype) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+def config_of(module: nn.Module) -> Any:
+    """The full config of a diffusers or transformers module, defaults included."""
+    return module.config
+
+
 def parameter_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a checkpoint of `module` holds."""
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

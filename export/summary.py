@@ -12,7 +12,7 @@ from ..core.errors import OptionError
 from .cost import component_costs
 from .load import HubOptions, load_checkpoint
 from .sampler import compile_table, load_scheduler
-from .skeleton import build_skeleton
+from .skeleton import build_skeleton, config_of
 from .wrap import unet_factor, vae_factor
 
 
@@ -84,7 +84,7 @@ class Summary:
             "guidance": f"{self.guidance:g}"
             + (", two U-Net rows per image" if self.guided else ", one U-Net row per image"),
             "negative prompt": self.negative_prompt or "none",
-            "MACs of one image": f"{self.macs_per_image / 1e12:.2f} T",
+            "MACs of one image": f"{self.macs_per_image / 1e9:,.1f} G",
             "sizes": f"multiples of {self.multiple} pixels",
             "weights": "random" if self.random_weights else "trained",
         }
@@ -126,8 +126,11 @@ def summarize(model: str, hub: HubOptions, size: tuple[int, int] | None) -> Summ
         OptionError: The size does not fit the model.
     """
     checkpoint = load_checkpoint(model, hub)
-    unet = build_skeleton(checkpoint.component("unet"), torch.float32).config
-    factor = vae_factor(build_skeleton(checkpoint.component("vae"), torch.float32).config)
+    unet, vae = (
+        config_of(build_skeleton(checkpoint.component(name), torch.float32))
+        for name in ("unet", "vae")
+    )
+    factor = vae_factor(vae)
     multiple = factor * unet_factor(unet)
     height, width = size or (unet.sample_size * factor,) * 2
     if height % multiple or width % multiple or min(height, width) < 1:

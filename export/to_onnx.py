@@ -120,18 +120,16 @@ class _Reader:
 
 
 def _save(model: ir.Model, folder: Path, progress: Progress | None) -> None:
-    total = sum(
-        tensor.nbytes
-        for value in model.graph.initializers.values()
-        if (tensor := value.const_value) is not None
-    )
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    sizes = [tensor.nbytes for tensor in tensors if tensor is not None]
+    total = sum(size for size in sizes if size > _EXTERNAL_BYTES)
     done = 0
 
     def report(tensor: ir.TensorProtocol, _: object) -> None:
         nonlocal done
         done += tensor.nbytes
         if progress is not None:
-            progress(min(done, total), total)
+            progress(done, total)
 
     ir.save(
         model,

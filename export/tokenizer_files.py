@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 MAX_LENGTH = 77  # tokens of a prompt, start and end included
@@ -89,7 +90,7 @@ def learn_merges() -> tuple[tuple[str, str], ...]:
     while len(merges) < _MERGES:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in spelled.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 pairs[pair] += weight[word]
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)

@@ -42,16 +42,17 @@ class Wrapped(nn.Module, ABC):
     outputs: tuple[Port, ...]
     multiple: int = 1
 
-    def __init__(self, inner: nn.Module, edge: torch.dtype) -> None:
+    def __init__(self, inner: Any, edge: torch.dtype) -> None:
         """Wraps `inner`; `edge` is the type of float inputs and outputs."""
         super().__init__()
-        self.inner = inner
+        self.inner: Any = inner
         self.edge = edge
 
     @property
     def core(self) -> torch.dtype:
         """The type of the weights."""
-        return next(self.inner.parameters()).dtype
+        dtype: torch.dtype = next(self.inner.parameters()).dtype
+        return dtype
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

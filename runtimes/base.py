@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import KdexportError, listing
+from ..core.errors import RunError, listing
 from ..core.manifest import TensorSpec
 
 R = TypeVar("R", bound="Runner")
@@ -58,7 +58,7 @@ class Runner(ABC):
         """Loads the model; does nothing where it is loaded already.
 
         Raises:
-            KdexportError: The engine cannot load the model.
+            RunError: The engine cannot load the model.
         """
         if self._signature is None:
             self._signature = self._open()
@@ -82,9 +82,9 @@ class Runner(ABC):
         self.close()
 
     def describe(self) -> Signature:
-        """The inputs and outputs of the model; raises `KdexportError` where it is not open."""
+        """The inputs and outputs of the model; raises `RunError` where it is not open."""
         if self._signature is None:
-            raise KdexportError(f"The model '{self.model}' is not open; open it before it is used.")
+            raise RunError(f"The model '{self.model}' is not open; open it before it is used.")
         return self._signature
 
     def run(self, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
@@ -99,14 +99,14 @@ class Runner(ABC):
             The outputs by name, in the order asked for; no array shares memory with `feed`.
 
         Raises:
-            KdexportError: The model is not open, the contract is broken, or the engine failed.
+            RunError: The model is not open, the contract is broken, or the engine failed.
         """
         signature = self.describe()
         names = [spec.name for spec in signature.outputs]
         wanted = names if outputs is None else list(outputs)
         for name in wanted:
             if name not in names:
-                raise KdexportError(
+                raise RunError(
                     f"The model '{self.model}' has no output '{name}', only {listing(names)}."
                 )
         _check_feed(feed, signature.inputs, self.model)
@@ -134,7 +134,7 @@ def _check_feed(feed: Mapping[str, NDArray[Any]], specs: Sequence[TensorSpec], m
     missing = [name for name in expected if name not in feed]
     surplus = [name for name in feed if name not in expected]
     if missing or surplus:
-        raise KdexportError(
+        raise RunError(
             f"The model '{model}' takes the inputs {listing(expected)}; "
             + " and ".join(
                 f"{what} {listing(names)}"
@@ -152,7 +152,7 @@ def _check_feed(feed: Mapping[str, NDArray[Any]], specs: Sequence[TensorSpec], m
                 continue
             known, where = sizes.setdefault(dimension, (size, spec.name))
             if known != size:
-                raise KdexportError(
+                raise RunError(
                     f"The inputs of '{model}' disagree on '{dimension}': '{where}' has {known}, "
                     f"'{spec.name}' has {size}; feed one size."
                 )
@@ -161,11 +161,9 @@ def _check_feed(feed: Mapping[str, NDArray[Any]], specs: Sequence[TensorSpec], m
 def _check_tensor(array: NDArray[Any], spec: TensorSpec, what: str) -> None:
     """Checks dtype, rank and fixed sizes; named sizes may be anything."""
     if not isinstance(array, np.ndarray):
-        raise KdexportError(
-            f"{what} '{spec.name}' must be a NumPy array, not {type(array).__name__}."
-        )
+        raise RunError(f"{what} '{spec.name}' must be a NumPy array, not {type(array).__name__}.")
     if array.dtype.name != spec.dtype:
-        raise KdexportError(
+        raise RunError(
             f"{what} '{spec.name}' must have dtype {spec.dtype}, not {array.dtype.name}."
         )
     fits = len(array.shape) == len(spec.shape) and all(
@@ -173,7 +171,7 @@ def _check_tensor(array: NDArray[Any], spec: TensorSpec, what: str) -> None:
         for dimension, size in zip(spec.shape, array.shape, strict=True)
     )
     if not fits:
-        raise KdexportError(
+        raise RunError(
             f"{what} '{spec.name}' must have shape {_shape(spec.shape)}, not {_shape(array.shape)}."
         )
 

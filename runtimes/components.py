@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import BundleError, KdexportError
+from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest
 from .base import Runner
 
@@ -63,11 +63,11 @@ class Components:
         """Gives the open runner of a component.
 
         Raises:
-            KdexportError: The components were closed, or the engine cannot load this one.
+            RunError: The components were closed, or the engine cannot load this one.
             BundleError: The bundle has no such component, or it differs from the manifest.
         """
         if self._closed:
-            raise KdexportError("The pipeline was closed; load the bundle again.")
+            raise RunError("The pipeline was closed; load the bundle again.")
         if role not in self._runners:
             raise BundleError(f"The bundle has no component '{role}'; export the model again.")
         try:
@@ -131,14 +131,14 @@ def call_by_rows(
 
 
 def require_finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-    """Returns `array`; raises `KdexportError` where it holds NaN or Inf.
+    """Returns `array`; raises `RunError` where it holds NaN or Inf.
 
     Args:
         array: A result of a model.
         what: What gave it, the subject of the sentence.
     """
     if not np.isfinite(array).all():
-        raise KdexportError(
+        raise RunError(
             f"{what} gave NaN or infinite values; where the precision is fp16 or mixed, export "
             "with --precision fp32."
         )

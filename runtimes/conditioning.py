@@ -46,7 +46,7 @@ def encode(
 
     Raises:
         BundleError: An SDXL bundle names no pooled output.
-        KdexportError: A text encoder failed, or gave NaN or infinite values.
+        RunError: A text encoder failed, or gave NaN or infinite values.
     """
     texts = (*(plan.negatives or ()), *plan.prompts)
     hidden, pooled = _encode_texts(texts, components, tokenizers)

@@ -50,7 +50,7 @@ def denoise(
     batch in one draw, where the plan brings none, then the fresh noises in the order of the calls.
 
     Raises:
-        KdexportError: The U-Net failed, or gave NaN or infinite values.
+        RunError: The U-Net failed, or gave NaN or infinite values.
     """
     stream = TorchNoise(plan.seed)
     initial = stream.normal(plan.latent_shape) if plan.latents is None else plan.latents

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..core.errors import KdexportError, OptionError
+from ..core.errors import OptionError, RunError
 from ..core.manifest import Manifest
 from .request import Plan
 
@@ -66,7 +66,7 @@ def save_png(image: Image.Image, path: Path) -> None:
 
     Raises:
         OptionError: The name does not end in `.png`.
-        KdexportError: The file cannot be written.
+        RunError: The file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -78,4 +78,4 @@ def save_png(image: Image.Image, path: Path) -> None:
     try:
         image.save(path, format="PNG", pnginfo=chunks)
     except OSError as error:
-        raise KdexportError(f"The image cannot be written to '{path}' ({error}).") from error
+        raise RunError(f"The image cannot be written to '{path}' ({error}).") from error

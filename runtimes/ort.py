@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..core.errors import (
     DependencyError,
-    KdexportError,
     OptionError,
     ProviderError,
+    RunError,
     choices,
     listing,
 )
@@ -111,7 +111,7 @@ class OrtRunner(Runner):
         try:
             results = self._session.run(list(outputs), dict(feed), run_options=options)
         except Exception as error:
-            raise KdexportError(
+            raise RunError(
                 f"ONNX Runtime failed to run '{self.model}' ({_first_line(error)})."
             ) from error
         return dict(zip(outputs, results, strict=True))
@@ -132,14 +132,14 @@ class OrtRunner(Runner):
                 str(self.model), options, providers=providers, enable_fallback=0
             )
         except Exception as error:
-            raise KdexportError(
+            raise RunError(
                 f"ONNX Runtime cannot open '{self.model}' with the provider "
                 f"'{self.options.provider}' ({_first_line(error)})."
             ) from error
 
     def _spec(self, value: Any) -> TensorSpec:
         if value.type not in _DTYPES:
-            raise KdexportError(
+            raise RunError(
                 f"'{value.name}' of '{self.model}' is a {value.type}, which is not supported; "
                 f"supported are {listing(_DTYPES)}."
             )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from ..core.errors import KdexportError, OptionError
+from ..core.errors import OptionError, RunError
 from ..core.manifest import Manifest, check_files, load_manifest, load_sampler
 from ..core.sampler import Sampler, SamplerTable
 from .base import Runner
@@ -67,7 +67,7 @@ class Pipeline:
             OptionError: No such runtime or provider.
             DependencyError: The engine's package is not installed.
             ProviderError: The provider is not available.
-            KdexportError: The engine cannot load a component.
+            RunError: The engine cannot load a component.
         """
         folder = Path(bundle)
         require_runtime(runtime)
@@ -141,7 +141,7 @@ class Pipeline:
         Raises:
             OptionError: The bundle cannot draw this; the message says what it can.
             SamplerError: The sampler has no table for so many steps.
-            KdexportError: An engine failed, or a component gave NaN or infinite values.
+            RunError: An engine failed, or a component gave NaN or infinite values.
         """
         request = Request(
             prompt=prompt,
@@ -160,7 +160,7 @@ class Pipeline:
             if progress is not None:
                 progress(step)
         if step is None:
-            raise KdexportError("The sampler's table has no steps; export the model again.")
+            raise RunError("The sampler's table has no steps; export the model again.")
         images = to_images(self.decode(step.latents), step.plan, self.manifest)
         return images[0] if isinstance(prompt, str) and images_per_prompt == 1 else images
 
@@ -197,7 +197,7 @@ class Pipeline:
 
         Raises:
             OptionError: The latents have the wrong rank or number of channels.
-            KdexportError: The decoder failed, or gave NaN or infinite values.
+            RunError: The decoder failed, or gave NaN or infinite values.
         """
         space = self.manifest.latents
         if latents.ndim != 4 or latents.shape[1] != space.channels or not len(latents):

@@ -46,7 +46,7 @@ def open_runner(
 ) -> Runner:
     """Makes a runner and loads its model; close it, or use it in a `with` block.
 
-    Takes and raises what `make_runner` does, and `KdexportError` where the engine cannot load it.
+    Takes and raises what `make_runner` does, and `RunError` where the engine cannot load it.
     """
     runner = make_runner(model, runtime=runtime, provider=provider, threads=threads)
     runner.open()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.checkpoint import Checkpoint
 from ..core.compare import compare, compare_images, gates_for
-from ..core.errors import KdexportError
+from ..core.errors import RunError
 from ..core.manifest import Component, Manifest, load_manifest
 from ..core.options import VerifyOptions
 from ..core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
@@ -29,6 +31,22 @@ Report = Callable[[str, float], None]
 Tested = dict[str, dict[str, tuple[int, ...]]]
 
 
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """What a verification found.
+
+    Attributes:
+        record: Every figure and verdict.
+        tested: For each component the sizes of its dynamic dimensions that were run.
+        pictures: For each run the bundle's pictures and diffusers', `(images, height, width, 3)`,
+            8-bit; without the runs that broke off.
+    """
+
+    record: ParityRecord
+    tested: Tested
+    pictures: tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]
+
+
 def verify_bundle(
     bundle: Path,
     checkpoint: Checkpoint,
@@ -37,7 +55,7 @@ def verify_bundle(
     *,
     runtime: str = "onnxruntime",
     provider: str = "cpu",
-) -> tuple[ParityRecord, Tested]:
+) -> Verification:
     """Compares a bundle with the pipeline that it was made of.
 
     The components are fed what diffusers fed its own along the denoising trajectory, at the
@@ -52,9 +70,6 @@ def verify_bundle(
         runtime: Engine to run the bundle on.
         provider: What the engine runs on.
 
-    Returns:
-        The record, and for each component the sizes of its dynamic dimensions that were run.
-
     Raises:
         KdexportError: The bundle or the reference cannot be run at all. A failed gate does not
             raise; ask the record.
@@ -68,7 +83,7 @@ def verify_bundle(
     with _timed(seconds, "components"):
         checks, tested = _check_components(bundle, manifest, runs, report, runtime, provider)
     with _timed(seconds, "images"):
-        images = _check_images(bundle, manifest, runs, report, runtime, provider)
+        images, pictures = _check_images(bundle, manifest, runs, report, runtime, provider)
     packages = ("diffusers", "torch", "transformers")
     record = ParityRecord(
         reference={
@@ -81,7 +96,7 @@ def verify_bundle(
         runs=tuple(images),
         seconds=seconds,
     )
-    return record, tested
+    return Verification(record, tested, pictures)
 
 
 def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
@@ -199,20 +214,23 @@ def _check_images(
     report: Report,
     runtime: str,
     provider: str,
-) -> list[ImageCheck]:
-    checks = []
+) -> tuple[list[ImageCheck], tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]]:
+    checks, pictures = [], []
     # The files were hashed a moment ago, by the export or by the command.
     with Pipeline.load(
         bundle, runtime=runtime, provider=provider, low_memory=True, check=False
     ) as pipeline:
         for run in runs:
-            checks.append(_check_image(pipeline, run, manifest, report))
-    return checks
+            check, drawn = _check_image(pipeline, run, manifest, report)
+            checks.append(check)
+            if drawn is not None:
+                pictures.append((drawn, run.images))
+    return checks, tuple(pictures)
 
 
 def _check_image(
     pipeline: Pipeline, run: Trajectory, manifest: Manifest, report: Report
-) -> ImageCheck:
+) -> tuple[ImageCheck, NDArray[np.uint8] | None]:
     # The loosest precision of the bundle: a float32 decoder after a float16 U-Net.
     gates = min(
         (gates_for(each.precision) for each in manifest.components),
@@ -224,35 +242,21 @@ def _check_image(
     report(what, 0.0)
     gate = f"PSNR ≥ {gates.image_psnr_db:g} dB"
     try:
-        for step in pipeline.generate(_request(plan)):
+        for step in pipeline.generate(plan):
             difference = compare(step.latents, run.latents[step.index])
             steps.append(StepCheck(step.index, step.timestep, difference))
             report(what, (step.index + 1) / step.total)
         pictures = pipeline.decode(step.latents)
-    except KdexportError as error:
+    except RunError as error:
         # NaN in the middle of a run is a failed gate, not a failed command.
         broken = str(error)
-        return ImageCheck(case, plan.prompts[0], gate, tuple(steps), (), False, broken)
+        check = ImageCheck(case, plan.prompts[0], gate, tuple(steps), (), False, broken)
+        return check, None
     images = tuple(
         compare_images(ours, theirs) for ours, theirs in zip(pictures, run.images, strict=True)
     )
     passed = all(gates.image_passes(each) for each in images)
-    return ImageCheck(case, plan.prompts[0], gate, tuple(steps), images, passed)
-
-
-def _request(plan: Plan) -> Request:
-    return Request(
-        prompt=plan.prompts,
-        negative_prompt=plan.negatives,
-        steps=plan.steps,
-        guidance=plan.guidance,
-        seed=plan.seed,
-        height=plan.height,
-        width=plan.width,
-        images_per_prompt=plan.images_per_prompt,
-        scheduler=plan.scheduler,
-        latents=plan.latents,
-    )
+    return ImageCheck(case, plan.prompts[0], gate, tuple(steps), images, passed), pictures
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def simplify(model: ir.Model) -> None:
         rewriter.rewrite(model)
         Sequential(
             common.RemoveUnusedNodesPass(),
-            common.RemoveUnusedFunctionsPass(),
+            common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
             common.RemoveUnusedOpsetsPass(),
         )(model)
     Sequential(

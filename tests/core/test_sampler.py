@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from kdexport.core.errors import SamplerError
 from kdexport.core.sampler import Sampler, SamplerTable
 
@@ -142,7 +141,7 @@ def test_rows_that_do_not_fit_are_refused(change):
     ],
 )
 def test_a_missing_step_count_names_those_that_there_are(steps, words):
-    sampler = Sampler("pndm", "PNDMScheduler", {}, {count: TABLE for count in steps})
+    sampler = Sampler("pndm", "PNDMScheduler", {}, dict.fromkeys(steps, TABLE))
     assert sampler.table(4) is TABLE
     with pytest.raises(SamplerError, match="no 99-step table for the scheduler 'pndm'") as caught:
         sampler.table(99)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kdexport.core.errors import KdexportError
+from kdexport.core.errors import RunError
 from kdexport.core.manifest import TensorSpec
 from kdexport.runtimes.base import Runner, Signature
 
@@ -67,7 +67,7 @@ def test_gives_the_outputs_asked_for_in_that_order():
     with NumpyRunner() as runner:
         assert list(runner.run(feed(), ["double", "sum"])) == ["double", "sum"]
         assert list(runner.run(feed(), ["double"])) == ["double"]
-        with pytest.raises(KdexportError, match=r"no output 'nope', only sum, double\."):
+        with pytest.raises(RunError, match=r"no output 'nope', only sum, double\."):
             runner.run(feed(), ["nope"])
 
 
@@ -95,7 +95,7 @@ def test_closes_when_the_block_fails():
 def test_must_be_open():
     runner = NumpyRunner(Path("some/model"))
     for use in (runner.describe, lambda: runner.run(feed())):
-        with pytest.raises(KdexportError, match="'some/model' is not open"):
+        with pytest.raises(RunError, match="'some/model' is not open"):
             use()
 
 
@@ -116,7 +116,7 @@ def test_must_be_open():
 )
 def test_refuses_a_feed_that_breaks_the_contract(change, message):
     wrong = {name: array for name, array in {**feed(), **change}.items() if array is not None}
-    with NumpyRunner() as runner, pytest.raises(KdexportError, match=message):
+    with NumpyRunner() as runner, pytest.raises(RunError, match=message):
         runner.run(wrong)
 
 
@@ -128,5 +128,5 @@ def test_refuses_a_feed_that_breaks_the_contract(change, message):
     ],
 )
 def test_refuses_a_result_that_breaks_the_contract(spoil, message):
-    with NumpyRunner(spoil=spoil) as runner, pytest.raises(KdexportError, match=message):
+    with NumpyRunner(spoil=spoil) as runner, pytest.raises(RunError, match=message):
         runner.run(feed())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kdexport.core.errors import BundleError, KdexportError
+from kdexport.core.errors import BundleError, RunError
 from kdexport.core.manifest import TensorSpec
 from kdexport.runtimes.components import Components, call, call_by_rows, require_finite
 from kdexport.runtimes.ort import OrtRunner
@@ -74,7 +74,7 @@ def test_closed_components_cannot_be_used(watched, low_memory):
     components, _ = watched(low_memory)
     components.open()
     components.close()
-    with pytest.raises(KdexportError, match="was closed; load the bundle again"):
+    with pytest.raises(RunError, match="was closed; load the bundle again"):
         components.use("unet").__enter__()
 
 
@@ -143,7 +143,7 @@ def test_floats_are_cast_in_and_back(add_one, model, fed):
 
 
 def test_integers_are_not_cast(add_one):
-    with pytest.raises(KdexportError, match="must have dtype float32, not int64"):
+    with pytest.raises(RunError, match="must have dtype float32, not int64"):
         call(add_one(None), {"x": np.ones((3, 2), np.int64)}, ["y"])
 
 
@@ -152,5 +152,5 @@ def test_values_that_are_not_finite_are_refused(value):
     good = np.zeros((2, 2), np.float32)
     assert require_finite(good, "It") is good
     good[1, 1] = value
-    with pytest.raises(KdexportError, match=r"It gave NaN or infinite values; .* fp32"):
+    with pytest.raises(RunError, match=r"It gave NaN or infinite values; .* fp32"):
         require_finite(good, "It")

@@ -9,7 +9,7 @@ from diffusers.image_processor import VaeImageProcessor
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from kdexport.core.errors import KdexportError, OptionError
+from kdexport.core.errors import OptionError, RunError
 from kdexport.runtimes.image import save_png, to_images, to_uint8
 from kdexport.runtimes.request import Request, make_plan
 from PIL import Image
@@ -82,6 +82,6 @@ def test_png_errors(tmp_path):
     image = Image.new("RGB", (2, 2))
     with pytest.raises(OptionError, match=r"ends in \.png"):
         save_png(image, tmp_path / "a.jpg")
-    with pytest.raises(KdexportError, match=r"cannot be written to .*missing") as info:
+    with pytest.raises(RunError, match=r"cannot be written to .*missing") as info:
         save_png(image, tmp_path / "missing" / "a.png")
     assert isinstance(info.value.__cause__, OSError)

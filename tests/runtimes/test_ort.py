@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
-from kdexport.core.errors import DependencyError, KdexportError, OptionError, ProviderError
+from kdexport.core.errors import DependencyError, OptionError, ProviderError, RunError
 from kdexport.core.manifest import TensorSpec
 from kdexport.runtimes.ort import PROVIDERS, OrtOptions, OrtRunner, require_active
 from onnx import TensorProto, helper
@@ -94,7 +94,7 @@ def test_unknown_types_are_refused(tiny_bundle, tmp_path):
         helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
     )
     runner = OrtRunner(path)
-    with pytest.raises(KdexportError, match=r"'a' of .* is a tensor\(string\), which is not"):
+    with pytest.raises(RunError, match=r"'a' of .* is a tensor\(string\), which is not"):
         runner.open()
     assert not runner.is_open
 
@@ -142,18 +142,16 @@ def test_a_broken_model_is_named_with_its_cause(tmp_path):
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a model")
     runner = OrtRunner(path)
-    with pytest.raises(
-        KdexportError, match=r"cannot open .*broken.onnx'.*INVALID_PROTOBUF"
-    ) as info:
+    with pytest.raises(RunError, match=r"cannot open .*broken.onnx'.*INVALID_PROTOBUF") as info:
         runner.open()
     assert info.value.__cause__ is not None
-    with pytest.raises(KdexportError, match=r"cannot open .*none.onnx"):
+    with pytest.raises(RunError, match=r"cannot open .*none.onnx"):
         OrtRunner(tmp_path / "none.onnx").open()
 
 
 def test_a_failing_run_is_named_with_its_cause(model):
     with OrtRunner(model) as runner:
-        with pytest.raises(KdexportError, match=r"failed to run .*model.onnx") as info:
+        with pytest.raises(RunError, match=r"failed to run .*model.onnx") as info:
             runner.run({"x": array(width=5)})
         assert info.value.__cause__ is not None
         runner.run({"x": array()})

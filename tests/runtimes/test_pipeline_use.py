@@ -10,7 +10,7 @@ from dataclasses import replace
 import kdexport
 import numpy as np
 import pytest
-from kdexport.core.errors import BundleError, KdexportError, OptionError, SamplerError
+from kdexport.core.errors import BundleError, OptionError, RunError, SamplerError
 from kdexport.core.manifest import load_manifest, save_manifest
 from kdexport.runtimes.pipeline import Pipeline
 from kdexport.runtimes.request import Request
@@ -118,9 +118,9 @@ def test_a_closed_pipeline_says_so(sd, low_memory):
     steps = pipe.generate(Request("a", **SMALL))
     next(steps)
     pipe.close()
-    with pytest.raises(KdexportError, match="is not open"):
+    with pytest.raises(RunError, match="is not open"):
         next(steps)
-    with pytest.raises(KdexportError, match="was closed"):
+    with pytest.raises(RunError, match="was closed"):
         pipe("a", **SMALL)
 
 
@@ -156,7 +156,7 @@ def test_unknown_runtime_and_provider(sd):
 
 def test_a_damaged_model_is_named(copy):
     (copy / "vae_decoder" / "model.onnx").write_bytes(b"nothing")
-    with pytest.raises(KdexportError, match=r"cannot open .*vae_decoder"):
+    with pytest.raises(RunError, match=r"cannot open .*vae_decoder"):
         Pipeline.load(copy, check=False)
 
 
@@ -183,7 +183,7 @@ def test_nan_is_an_error_that_names_the_component(tiny_bundle, sd, tmp_path, wei
     spoilt = np.full_like(sd.tiny.arrays[weight], np.inf)
     tiny = replace(sd.tiny, arrays={**sd.tiny.arrays, weight: spoilt})
     tiny_bundle.write_bundle(tiny, tmp_path / "spoilt")
-    with Pipeline.load(tmp_path / "spoilt") as pipe, pytest.raises(KdexportError, match=what):
+    with Pipeline.load(tmp_path / "spoilt") as pipe, pytest.raises(RunError, match=what):
         pipe("a", **SMALL)
 
 

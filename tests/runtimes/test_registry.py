@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kdexport.core.errors import KdexportError, OptionError
+from kdexport.core.errors import OptionError, RunError
 from kdexport.runtimes.base import Runner
 from kdexport.runtimes.registry import BACKENDS, RUNTIMES, make_runner, open_runner
 
@@ -27,5 +27,5 @@ def test_unknown_names_are_listed(sd):
         open_runner(sd.folder / "unet/model.onnx", runtime="ort")
     with pytest.raises(OptionError, match="no provider 'gpu'; choose cpu"):
         make_runner(sd.folder / "unet/model.onnx", provider="gpu")
-    with pytest.raises(KdexportError, match="cannot open"):
+    with pytest.raises(RunError, match="cannot open"):
         open_runner(sd.folder / "missing.onnx")

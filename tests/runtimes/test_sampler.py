@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from kdexport.core.errors import SamplerError
 from kdexport.core.sampler import SamplerTable
 from kdexport.runtimes.noise import TorchNoise

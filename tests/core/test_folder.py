@@ -1,0 +1,89 @@
+import hashlib
+import os
+
+import pytest
+from kdexport.core.errors import BundleError, DiskSpaceError
+from kdexport.core.folder import require_space, sha256_of, whole_folder
+
+
+def fill(target, **options):
+    with whole_folder(target, **options) as staging:
+        (staging / "new").write_text("new")
+
+
+def break_off(staging, error):
+    (staging / "new").write_text("new")
+    raise error
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_appears_whole_with_its_parents(tmp_path):
+    target = tmp_path / "a" / "b" / "out"
+    with whole_folder(target) as staging:
+        (staging / "new").write_text("new")
+        assert not target.exists()
+    assert entries(target) == ["new"]
+    assert entries(target.parent) == ["out"]
+    assert target.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_after_an_error(tmp_path, error):
+    target = tmp_path / "a" / "out"
+    with pytest.raises(error), whole_folder(target) as staging:
+        break_off(staging, error)
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_earlier_folder_survives_an_error(tmp_path, overwrite):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").write_text("old")
+    error = ValueError if overwrite else BundleError
+    message = "broken" if overwrite else "already exists; .* --overwrite"
+    with pytest.raises(error, match=message), whole_folder(target, overwrite=overwrite):
+        raise ValueError("broken")
+    assert entries(target) == ["old"]
+    assert entries(tmp_path) == ["out"]
+
+
+def test_overwrite_replaces(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").write_text("old")
+    fill(target, overwrite=True)
+    assert entries(target) == ["new"]
+    assert entries(tmp_path) == ["out"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    (tmp_path / "out").mkdir()
+    fill(tmp_path / "out")
+    assert entries(tmp_path / "out") == ["new"]
+
+
+def test_a_file_is_never_replaced(tmp_path):
+    (tmp_path / "out").write_text("file")
+    with pytest.raises(BundleError, match="is a file"):
+        fill(tmp_path / "out", overwrite=True)
+    with pytest.raises(BundleError, match="is a file"):
+        fill(tmp_path / "out" / "below")
+    assert (tmp_path / "out").read_text() == "file"
+
+
+def test_a_disk_that_is_too_small(tmp_path):
+    with pytest.raises(DiskSpaceError, match=r"needs 1000000000.00 GB, but only .* free some"):
+        fill(tmp_path / "a" / "out", needed_bytes=10**18)
+    assert entries(tmp_path) == []
+    require_space(tmp_path, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_sha256(tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "f").write_bytes(data)
+    assert sha256_of(tmp_path / "f") == hashlib.sha256(data).hexdigest()

@@ -1,0 +1,127 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kdexport.core import manifest as m
+from kdexport.core.errors import BundleError
+from kdexport.core.records import decode, encode
+
+
+def make_manifest(**changes):
+    spec = m.TensorSpec("sample", "float32", ("batch", 4, "height", "width"))
+    manifest = m.Manifest(
+        schema_version=m.SCHEMA_VERSION,
+        backend="onnx",
+        family="sd",
+        tools={"kdexport": "0"},
+        source=m.SourceRecord("zoo:x", None, {"unet/a": "0" * 64}, "StableDiffusionPipeline"),
+        components=(m.Component("unet", "unet/model.onnx", "fp32", (spec,), (spec,), 1),),
+        text=(m.TextEncoding("text_encoder", "tokenizer/t.json", 77, 0, 1, 1, "last"),),
+        zero_negative=False,
+        latents=m.Latents(4, 8, 0.18215, 0.0),
+        shapes=m.Shapes(64, None, None, None, {"unet": {"batch": (1, 2)}}),
+        defaults=m.Defaults(50, 7.5, 512, 512, None, "default"),
+        samplers=(m.SamplerRecord("default", "PNDMScheduler", "samplers/default.json", (1, 2)),),
+    )
+    return replace(manifest, **changes)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "model.onnx").write_bytes(b"graph")
+    (tmp_path / "parity.json").write_text("{}")
+    manifest = make_manifest(files=m.record_files(tmp_path))
+    m.save_manifest(manifest, tmp_path)
+    return tmp_path
+
+
+def edit(bundle, change):
+    path = bundle / "manifest.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_round_trip(bundle):
+    manifest = m.load_manifest(bundle)
+    assert manifest == make_manifest(files=m.record_files(bundle))
+    assert [record.path for record in manifest.files] == ["unet/model.onnx"]
+    m.check_files(manifest, bundle)
+
+
+@given(
+    st.builds(
+        m.Defaults,
+        steps=st.integers(1, 99),
+        guidance=st.floats(0, 20),
+        height=st.integers(8, 4096),
+        width=st.integers(8, 4096),
+        negative_prompt=st.none() | st.text(),
+        scheduler=st.text(),
+    )
+)
+def test_records_survive_json(defaults):
+    assert decode(m.Defaults, json.loads(json.dumps(encode(defaults)))) == defaults
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(
+        BundleError, match=r"no kdexport bundle: it has no manifest\.json; make one"
+    ):
+        m.load_manifest(tmp_path)
+
+
+def test_no_json(bundle):
+    (bundle / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="not valid JSON"):
+        m.load_manifest(bundle)
+
+
+def test_newer_schema(bundle):
+    edit(bundle, lambda data: data.update(schema_version=99))
+    with pytest.raises(
+        BundleError, match="schema version 99, this kdexport reads up to 1; upgrade"
+    ):
+        m.load_manifest(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda d: d.pop("latents"), r"at \$: 'latents' is a required"),
+        (lambda d: d.update(extra=1), r"'extra' was unexpected"),
+        (lambda d: d["latents"].update(scaling_factor=0), r"\$\.latents\.scaling_factor"),
+        (lambda d: d["components"][0].update(role="mmdit"), r"\$\.components\[0\]\.role"),
+        (lambda d: d["components"][0].update(file="../secret"), r"\$\.components\[0\]\.file"),
+        (lambda d: d["components"][0].update(file="/etc/passwd"), r"\$\.components\[0\]\.file"),
+        (lambda d: d["files"][0].update(sha256="short"), r"\$\.files\[0\]\.sha256"),
+        (lambda d: d["samplers"].clear(), r"\$\.samplers"),
+    ],
+)
+def test_the_schema_is_checked_on_load(bundle, change, where):
+    edit(bundle, change)
+    with pytest.raises(BundleError, match=where):
+        m.load_manifest(bundle)
+
+
+def test_a_changed_byte(bundle):
+    (bundle / "unet" / "model.onnx").write_bytes(b"grapH")
+    with pytest.raises(BundleError, match=r"'unet/model.onnx' .* changed or damaged"):
+        m.check_files(m.load_manifest(bundle), bundle)
+
+
+def test_a_missing_file(bundle):
+    (bundle / "unet" / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"lacks 'unet/model\.onnx'"):
+        m.check_files(m.load_manifest(bundle), bundle)
+
+
+def test_unknown_names_list_the_known_ones(bundle):
+    manifest = m.load_manifest(bundle)
+    with pytest.raises(BundleError, match="no component 'vae', only unet"):
+        manifest.component("vae")
+    with pytest.raises(BundleError, match="no scheduler 'euler', only default"):
+        m.load_sampler(manifest, bundle, "euler")

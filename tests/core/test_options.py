@@ -1,0 +1,38 @@
+import pytest
+from kdexport.core.errors import OptionError
+from kdexport.core.options import OnnxOptions, VerifyOptions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, "no precision 'int4'; choose fp32, fp16 or mixed"),
+        ({"attention": "flash"}, "no attention 'flash'; choose fused, portable or sliced"),
+        ({"opset": 17}, "Opset 17 is not supported; choose 18 to 24"),
+        ({"height": 512}, "needs both a height and a width"),
+        ({"height": 0, "width": 64}, "height must be at least 1"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"slice_size": 0}, "slice size must be at least 1"),
+        ({"max_steps": 0}, "max steps must be at least 1"),
+    ],
+)
+def test_bad_export_options(options, message):
+    with pytest.raises(OptionError, match=message):
+        OnnxOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("attention", "opset", "resolved"),
+    [("fused", None, 21), ("portable", None, 18), ("sliced", None, 18), ("portable", 20, 20)],
+)
+def test_opset(attention, opset, resolved):
+    assert OnnxOptions(attention=attention, opset=opset).resolved_opset == resolved
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"steps": 0}, "at least 1, not 0"), ({"prompts": ()}, "at least one prompt")],
+)
+def test_bad_verify_options(options, message):
+    with pytest.raises(OptionError, match=message):
+        VerifyOptions(**options)

@@ -1,0 +1,258 @@
+"""Exported components against the modules that they were made of."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from kdexport.core.compare import compare
+from kdexport.core.errors import CheckpointError, ExportError
+from kdexport.core.options import OnnxOptions
+from kdexport.export.attention import onnx_attention
+from kdexport.export.skeleton import build_skeleton, fake_mode, parameter_shapes
+from kdexport.export.to_onnx import write_onnx
+from kdexport.export.weights import Weights, open_weights
+from kdexport.export.wrap import (
+    WrappedDecoder,
+    WrappedEncoder,
+    WrappedTextEncoder,
+    WrappedUnet,
+)
+
+TOKENS = 12
+SHAPES = [(1, 16, 12), (2, 8, 22), (3, 2, 2)]
+
+
+def export(source, folder, wrap, options=None, static=None):
+    options = options or OnnxOptions()
+    half = options.precision != "fp32"
+    skeleton = build_skeleton(source, torch.float16 if half else torch.float32)
+    edge = torch.float16 if options.precision == "fp16" else torch.float32
+    weights = open_weights(source, parameter_shapes(skeleton))
+    told = []
+    written = write_onnx(
+        wrap(skeleton, edge, onnx_attention(options)),
+        fake_mode(),
+        weights,
+        folder / "onnx",
+        opset=options.resolved_opset,
+        static=static or {},
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+    path = folder / "onnx" / "model.onnx"
+    onnx.checker.check_model(path)
+    return written, ort.InferenceSession(path), onnx.load(path, load_external_data=False)
+
+
+def unet_inputs(batch, height, width, sdxl=False):
+    random = np.random.default_rng(batch * height + width)
+    draw = lambda *shape: random.standard_normal(shape, dtype=np.float32)  # noqa: E731
+    feed = {
+        "sample": draw(batch, 4, height, width),
+        "timestep": np.array(451.25, np.float32),
+        "encoder_hidden_states": draw(batch, TOKENS, 24),
+    }
+    if sdxl:
+        feed["text_embeds"] = draw(batch, 20)
+        ids = np.array([[1024, 768, 0, 0, 1024, 768]], np.float32)
+        feed["time_ids"] = np.repeat(ids, batch, axis=0)
+    return feed
+
+
+@torch.no_grad()
+def run_unet(module, feed):
+    tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in feed.items()}
+    added = {name: tensors[name] for name in ("text_embeds", "time_ids") if name in tensors}
+    return module(
+        tensors["sample"],
+        tensors["timestep"],
+        tensors["encoder_hidden_states"],
+        added_cond_kwargs=added or None,
+        return_dict=False,
+    )[0].numpy()
+
+
+def wrap_unet(module, edge, attention):
+    return WrappedUnet(module, edge, attention, TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        (OnnxOptions(), {}),
+        (OnnxOptions(attention="portable"), {}),
+        (OnnxOptions(attention="portable", opset=23), {}),
+        # 192 queries in slices of 7; the smallest map has fewer queries than a slice.
+        (OnnxOptions(attention="sliced", slice_size=7), {}),
+        (OnnxOptions(attention="portable"), {"upcast_attention": True}),
+        (OnnxOptions(), {"only_cross_attention": [True, False]}),
+        (OnnxOptions(), {"mid_block_type": "UNetMidBlock2DCrossAttn"}),
+        (OnnxOptions(), "sdxl"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_unet_fp32(micro, tmp_path, options, changes):
+    sdxl = changes == "sdxl"
+    config = {**micro.UNET, **(micro.SDXL if sdxl else changes)}
+    source, module = micro.save(tmp_path, "unet", "UNet2DConditionModel", config)
+    written, session, graph = export(source, tmp_path, wrap_unet, options)
+
+    assert [spec.name for spec in written.inputs] == [each.name for each in session.get_inputs()]
+    assert written.inputs[0].shape == ("batch", 4, "height", "width")
+    assert session.get_inputs()[0].shape == ["batch", 4, "height", "width"]
+    assert session.get_outputs()[0].shape == ["batch", 4, "height", "width"]
+    assert written.parameters == sum(each.numel() for each in module.parameters())
+    for shape in SHAPES:
+        feed = unet_inputs(*shape, sdxl)
+        difference = compare(session.run(None, feed)[0], run_unet(module, feed))
+        assert difference.relative_l2 < 5e-6, shape
+
+    operators = Counter(node.op_type for node in graph.graph.node)
+    attentions = len(module.attn_processors)
+    expected = {"fused": "MultiHeadAttention", "portable": "Softmax", "sliced": "Scan"}
+    assert operators[expected[options.attention]] == attentions
+    domains = {opset.domain: opset.version for opset in graph.opset_import}
+    assert domains[""] == options.resolved_opset
+    if options.attention != "fused":
+        assert set(domains) == {""}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "mixed"])
+@pytest.mark.parametrize("attention", ["fused", "sliced"])
+def test_unet_in_half_precision(micro, tmp_path, precision, attention):
+    config = {**micro.UNET, **micro.SDXL}
+    source, module = micro.save(tmp_path, "unet", "UNet2DConditionModel", config)
+    options = OnnxOptions(precision=precision, attention=attention, slice_size=50)
+    written, session, graph = export(source, tmp_path, wrap_unet, options)
+    edge = np.float16 if precision == "fp16" else np.float32
+    for shape in SHAPES:
+        feed = unet_inputs(*shape, sdxl=True)
+        cast = {k: v if k == "timestep" else v.astype(edge) for k, v in feed.items()}
+        result = session.run(None, cast)[0]
+        assert result.dtype == edge
+        assert compare(result, run_unet(module, feed)).psnr_db > 50, shape
+    assert {spec.dtype for spec in written.inputs[2:]} == {np.dtype(edge).name}
+    assert written.inputs[1].dtype == "float32"
+    stored = Counter(each.data_type for each in graph.graph.initializer if len(each.dims) > 1)
+    assert stored[onnx.TensorProto.FLOAT16] > 50
+    # The sinusoids stay in float32, as diffusers computes them.
+    types = {each.name: each.type.tensor_type.elem_type for each in graph.graph.value_info}
+    sines = [node.output[0] for node in graph.graph.node if node.op_type == "Sin"]
+    assert sines
+    assert {types.get(name, onnx.TensorProto.FLOAT) for name in sines} == {onnx.TensorProto.FLOAT}
+
+
+def test_static_shapes(micro, tmp_path):
+    source, module = micro.save(tmp_path, "unet", "UNet2DConditionModel", micro.UNET)
+    static = {"batch": 2, "height": 8, "width": 12}
+    written, session, graph = export(source, tmp_path, wrap_unet, static=static)
+    assert written.inputs[0].shape == (2, 4, 8, 12)
+    assert session.get_outputs()[0].shape == [2, 4, 8, 12]
+    feed = unet_inputs(2, 8, 12)
+    assert compare(session.run(None, feed)[0], run_unet(module, feed)).relative_l2 < 5e-6
+    # With every size known nothing is left to compute at run time.
+    assert not any(node.op_type == "Shape" for node in graph.graph.node)
+
+
+@pytest.mark.parametrize("attention", ["fused", "portable", "sliced"])
+def test_autoencoder(micro, tmp_path, attention):
+    source, module = micro.save(tmp_path, "vae", "AutoencoderKL", micro.VAE)
+    options = OnnxOptions(attention=attention, slice_size=100)
+    written, session, _ = export(source, tmp_path, WrappedDecoder, options)
+    assert written.outputs[0].shape == ("batch", 3, "4*height", "4*width")
+    check_decoder(session, module)
+
+
+def test_tiny_decoder_does_not_quantize(micro, tmp_path):
+    source, module = micro.save(tmp_path, "vae", "AutoencoderTiny", micro.TINY)
+    written, session, _ = export(source, tmp_path, WrappedDecoder)
+    assert written.parameters == sum(each.numel() for each in module.decoder.parameters())
+    check_decoder(session, module)
+
+
+def check_decoder(session, module):
+    for batch, height, width in SHAPES:
+        latents = 3 * torch.randn(batch, 4, height, width)
+        with torch.no_grad():
+            expected = module.decode(latents, return_dict=False)[0].numpy()
+        result = session.run(None, {"latent_sample": latents.numpy()})[0]
+        assert compare(result, expected).relative_l2 < 5e-6
+
+
+@pytest.mark.parametrize("name", ["AutoencoderKL", "AutoencoderTiny"])
+def test_encoder(micro, tmp_path, name):
+    config = micro.VAE if name == "AutoencoderKL" else micro.TINY
+    source, module = micro.save(tmp_path, "vae", name, config)
+    written, session, _ = export(source, tmp_path, WrappedEncoder)
+    pixels = torch.rand(2, 3, 24, 16) * 2 - 1
+    with torch.no_grad():
+        encoded = module.encode(pixels)
+    if name == "AutoencoderKL":
+        output, expected = "latent_parameters", encoded.latent_dist.parameters
+    else:
+        output, expected = "latent_sample", encoded.latents
+    assert written.outputs[0].name == output
+    result = session.run([output], {"sample": pixels.numpy()})[0]
+    assert compare(result, expected.numpy()).relative_l2 < 5e-6
+
+
+@pytest.mark.parametrize("eos", [2, 95], ids=["legacy argmax", "first end token"])
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+@pytest.mark.parametrize("name", ["CLIPTextModel", "CLIPTextModelWithProjection"])
+def test_text_encoder(micro, tmp_path, name, activation, eos):
+    config = {**micro.TEXT, "hidden_act": activation, "eos_token_id": eos}
+    source, module = micro.save(tmp_path, "text_encoder", name, config)
+    every = name.endswith("Projection")
+
+    def wrap(module, edge, _):
+        return WrappedTextEncoder(module, edge, every)
+
+    written, session, _ = export(source, tmp_path, wrap)
+    ids = torch.randint(0, 94, (3, TOKENS))
+    ids[:, 0], ids[0, 5:], ids[1, 9:], ids[2, -1] = 94, 95, 95, 95
+    with torch.no_grad():
+        expected = module(ids, output_hidden_states=True)
+    results = session.run(None, {"input_ids": ids.numpy()})
+    for spec, result in zip(written.outputs, results, strict=True):
+        state, _, index = spec.name.partition(".")
+        reference = expected[state][int(index)] if index else expected[state]
+        assert compare(result, reference.numpy()).relative_l2 < 5e-6, spec.name
+    names = [spec.name for spec in written.outputs]
+    if every:
+        assert names == [
+            "text_embeds",
+            "last_hidden_state",
+            *(f"hidden_states.{i}" for i in range(3)),
+        ]
+    else:
+        assert names == ["last_hidden_state", "pooler_output"]
+
+
+def test_weights_are_streamed_into_the_external_file(micro, tmp_path):
+    source, _ = micro.save(tmp_path, "unet", "UNet2DConditionModel", micro.UNET)
+    _, _, graph = export(source, tmp_path, wrap_unet)
+    inline = [each for each in graph.graph.initializer if not each.external_data]
+    assert all(len(each.raw_data) <= 1024 for each in inline)
+    weights = sum(each.stat().st_size for each in (source.folder).glob("*.safetensors"))
+    assert (tmp_path / "onnx" / "model.onnx.data").stat().st_size > 0.8 * weights
+
+
+def test_a_tensor_without_weights(micro, tmp_path):
+    source, _ = micro.save(tmp_path, "vae", "AutoencoderTiny", micro.TINY)
+    module = build_skeleton(source, torch.float32)
+    wrapped = WrappedDecoder(module, torch.float32, onnx_attention(OnnxOptions()))
+    with pytest.raises(ExportError, match=r"does not hold: inner\.decoder"):
+        write_onnx(wrapped, fake_mode(), Weights({}), tmp_path / "x", opset=18, static={})
+    assert not (tmp_path / "x").exists()
+
+
+def test_unusual_attention_is_refused(micro, tmp_path):
+    _, module = micro.save(tmp_path, "vae", "AutoencoderKL", micro.VAE)
+    attention = module.decoder.mid_block.attentions[0]
+    attention.norm_q = torch.nn.Identity()
+    with pytest.raises(CheckpointError, match="uses norm_q, which kdexport cannot export"):
+        onnx_attention(OnnxOptions())(attention, torch.zeros(1, 16, 4, 4))
