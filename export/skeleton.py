@@ -6,8 +6,7 @@ buffers (position ids) are real, because the graph folds them.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import diffusers
@@ -41,13 +40,14 @@ def build_skeleton(source: ComponentSource, dtype: torch.dtype) -> nn.Module:
         CheckpointError: The class refuses the config.
     """
     try:
-        with _default_dtype(dtype), init_empty_weights(include_buffers=False):
+        with init_empty_weights(include_buffers=False):
             module = _instantiate(source)
     except (TypeError, ValueError, NotImplementedError, KeyError) as error:
         raise CheckpointError(
             f"{source.class_name} refuses the config in '{source.folder}': {error}"
         ) from error
-    return module.eval().requires_grad_(False)
+    # Not by a default dtype: transformers builds inner models in the one that the config names.
+    return module.to(dtype).eval().requires_grad_(False)
 
 
 def config_of(module: nn.Module) -> Any:
@@ -78,13 +78,3 @@ def _instantiate(source: ComponentSource) -> nn.Module:
     text_config = transformers.CLIPTextConfig(**config, attn_implementation="eager")
     text: nn.Module = getattr(transformers, source.class_name)(text_config)
     return text
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(previous)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import ExportAttention
+from .group_norm import use_two_stage_norms
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Wrapped(nn.Module, ABC):
         super().__init__()
         self.inner: Any = inner
         self.edge = edge
+        use_two_stage_norms(inner)
 
     @property
     def core(self) -> torch.dtype:

@@ -86,7 +86,10 @@ def optimum_child(options: argparse.Namespace) -> Callable[[], None]:
         unet.config.requires_aesthetics_score = False
         unet.config.text_encoder_projection_dim = config["projection_dim"]
         make = TasksManager.get_exporter_config_constructor(
-            model=unet, exporter="onnx", library_name="diffusers", task="semantic-segmentation"
+            exporter="onnx",
+            library_name="diffusers",
+            task="semantic-segmentation",
+            model_type="unet-2d-condition",
         )
         options.output.mkdir(parents=True)
         described = make(unet.config, int_dtype="int64", float_dtype="fp32")
@@ -136,12 +139,12 @@ def locate(model: str) -> str:
 
 def print_table(results: Sequence[Result]) -> None:
     """One line per exporter, the medians of its runs."""
-    print(f"{'exporter':<9} {'process s':>10} {'export s':>9} {'peak RSS GB':>12} {'size GB':>8}")
+    print(f"{'exporter':<9} {'process s':>10} {'export s':>9} {'peak RSS GB':>12} {'size MB':>9}")
     for name in dict.fromkeys(each.exporter for each in results):
         runs = [each for each in results if each.exporter == name]
         process, export = median(r.process_s for r in runs), median(r.export_s for r in runs)
-        peak, size = median(r.peak_rss for r in runs) / 1e9, runs[0].size / 1e9
-        print(f"{name:<9} {process:>10.1f} {export:>9.1f} {peak:>12.2f} {size:>8.3f}")
+        peak, size = median(r.peak_rss for r in runs) / 1e9, runs[0].size / 1e6
+        print(f"{name:<9} {process:>10.1f} {export:>9.1f} {peak:>12.2f} {size:>9.1f}")
 
 
 def _is_xl(checkpoint: Path) -> bool:

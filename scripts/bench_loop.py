@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from kdexport.runtimes.image import to_images
@@ -78,15 +77,14 @@ def draw(pipeline: Pipeline, request: Request) -> tuple[Drawing, Plan]:
 
 
 def print_table(drawings: Sequence[Drawing]) -> None:
-    """The medians, a line per component, then what is left."""
-    total = median(each.total_s for each in drawings)
-    overhead = median(each.overhead_s for each in drawings)
-    rows = {role: median(d.engine_s[role] for d in drawings) for role in drawings[0].engine_s}
+    """The picture with the median total, a line per component, then what is left."""
+    middle = sorted(drawings, key=lambda each: each.total_s)[len(drawings) // 2]
+    rows = {**middle.engine_s, "outside engine": middle.overhead_s, "total": middle.total_s}
     print(f"{'':<16}{'ms':>10}{'share':>9}")
-    for name, seconds in {**rows, "outside engine": overhead, "total": total}.items():
-        print(f"{name:<16}{1000 * seconds:>10.2f}{seconds / total:>9.2%}")
-    calls = drawings[0].calls
-    print(f"{1000 * overhead / calls:.2f} ms outside the engine per call of the U-Net ({calls})")
+    for name, seconds in rows.items():
+        print(f"{name:<16}{1000 * seconds:>10.2f}{seconds / middle.total_s:>9.2%}")
+    each = 1000 * middle.overhead_s / middle.calls
+    print(f"{each:.2f} ms outside the engine for each of {middle.calls} calls of the U-Net")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,7 +1,8 @@
 # Virtual environments of the scripts; sourced by them, not run.
 #
 #   plain_environment NAME CONSTRAINTS REQUIREMENT...   packages only
-#   kdexport_environment NAME EXTRAS                    kdexport itself, as a user installs it
+#   kdexport_environment NAME EXTRAS [BARE...]          kdexport itself, as a user installs it, and
+#                                                       packages without their dependencies
 #
 # Both make the environment `NAME` at the root of the repository, or reuse it where nothing that it
 # depends on has changed, and set `venv` to its path. `root` is the root. PYTHON picks another
@@ -28,12 +29,17 @@ plain_environment() {
 kdexport_environment() {
     venv="$root/$1"
     local extras=$2 constraints="$root/constraints.txt" wanted
-    wanted=$(_fingerprint "$constraints" "$extras")
+    shift 2
+    wanted=$(_fingerprint "$constraints" "$extras $*")
     if _is_current "$wanted"; then
         _install_kdexport "" --no-deps
     else
         _new_environment "$constraints"
         _install_kdexport "[$extras]" -c "$constraints"
+        if [ $# -gt 0 ]; then
+            "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -c "$constraints" \
+                --no-deps "$@"
+        fi
         _finish "$wanted"
     fi
 }

@@ -68,9 +68,7 @@ def test_records_survive_json(defaults):
 
 
 def test_no_bundle(tmp_path):
-    with pytest.raises(
-        BundleError, match=r"no kdexport bundle: it has no manifest\.json; make one"
-    ):
+    with pytest.raises(BundleError, match=r"no kdexport bundle: .*; make one"):
         m.load_manifest(tmp_path)
 
 

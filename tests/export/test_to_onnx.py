@@ -232,6 +232,24 @@ def test_text_encoder(micro, tmp_path, name, activation, eos):
         assert names == ["last_hidden_state", "pooler_output"]
 
 
+@pytest.mark.parametrize("name", ["CLIPTextModel", "CLIPTextModelWithProjection"])
+def test_text_encoder_in_half_precision(micro, tmp_path, name):
+    # Some configs name a dtype, which must not win over the wanted one.
+    config = {**micro.TEXT, "dtype": "float32"}
+    source, module = micro.save(tmp_path, "text_encoder", name, config)
+
+    def wrap(module, edge, _):
+        return WrappedTextEncoder(module, edge, True)
+
+    written, session, _ = export(source, tmp_path, wrap, OnnxOptions(precision="mixed"))
+    ids = torch.randint(0, 94, (2, TOKENS))
+    with torch.no_grad():
+        expected = module(ids).last_hidden_state.numpy()
+    result = session.run(["last_hidden_state"], {"input_ids": ids.numpy()})[0]
+    assert {spec.dtype for spec in written.outputs} == {"float32"}
+    assert 50 < compare(result, expected).psnr_db < 100
+
+
 def test_weights_are_streamed_into_the_external_file(micro, tmp_path):
     source, _ = micro.save(tmp_path, "unet", "UNet2DConditionModel", micro.UNET)
     _, _, graph = export(source, tmp_path, wrap_unet)
