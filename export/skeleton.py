@@ -47,7 +47,8 @@ def build_skeleton(source: ComponentSource, dtype: torch.dtype) -> nn.Module:
             f"{source.class_name} refuses the config in '{source.folder}': {error}"
         ) from error
     # Not by a default dtype: transformers builds inner models in the one that the config names.
-    return module.to(dtype).eval().requires_grad_(False)
+    # And not by diffusers' own `to`, which warns about loaded weights; there are none here.
+    return nn.Module.to(module, dtype).eval().requires_grad_(False)
 
 
 def config_of(module: nn.Module) -> Any:
