@@ -18,14 +18,12 @@ from ..core.errors import RunError
 from ..core.manifest import Component, Manifest, load_manifest
 from ..core.options import VerifyOptions
 from ..core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
-from .components import call
+from .base import Runner
+from .comparison import comparison_plans
+from .components import call, call_by_rows
 from .pipeline import Pipeline
 from .registry import make_runner
-from .request import Plan, Request, make_plan
 from .torch_ref import Case, Trajectory, record_trajectories
-
-# Drawn at the second size.
-_OTHER_PROMPT = "a lighthouse on a cliff at night, oil painting"
 
 Report = Callable[[str, float], None]
 Tested = dict[str, dict[str, tuple[int, ...]]]
@@ -99,38 +97,6 @@ def verify_bundle(
     return Verification(record, tested, pictures)
 
 
-def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
-    """One run per prompt at the main size, and a short one at another size where that may vary."""
-    requests = [
-        Request(
-            prompt=prompt,
-            steps=options.steps,
-            guidance=options.guidance,
-            seed=options.seed,
-            height=options.height,
-            width=options.width,
-        )
-        for prompt in options.prompts
-    ]
-    main = make_plan(requests[0], manifest)
-    if manifest.shapes.height is None and manifest.shapes.batch is None:
-        units = main.height // manifest.shapes.multiple
-        low = max(1, units // 2)
-        wide = max(low + 1, 3 * units // 4)
-        other = Request(
-            prompt=_OTHER_PROMPT,
-            steps=min(manifest.samplers[0].steps),
-            # Another number of rows than the main run has.
-            guidance=1.0,
-            images_per_prompt=1 if main.guided else 2,
-            seed=options.seed + 1,
-            height=low * manifest.shapes.multiple,
-            width=wide * manifest.shapes.multiple,
-        )
-        requests.append(other)
-    return [make_plan(request, manifest) for request in requests]
-
-
 def _check_components(
     bundle: Path,
     manifest: Manifest,
@@ -149,11 +115,19 @@ def _check_components(
         with make_runner(model, runtime=runtime, provider=provider) as runner:
             for index, case in enumerate(cases):
                 names = [each.name for each in component.outputs if each.name in case.expected]
-                results = call(runner, case.feed, names)
+                results = _run(runner, case, names)
                 checks += [_judge(component, case, name, results[name]) for name in names]
                 report(f"component: {component.role}", (index + 1) / len(cases))
         tested[component.role] = _sizes(component, cases)
     return checks, tested
+
+
+def _run(runner: Runner, case: Case, outputs: list[str]) -> Mapping[str, NDArray[np.float32]]:
+    """Runs a case as the pipeline would: what has one input only, in pieces of a fixed batch."""
+    if len(case.feed) > 1:
+        return call(runner, case.feed, outputs)
+    ((name, rows),) = case.feed.items()
+    return call_by_rows(runner, name, rows, outputs)
 
 
 def _chosen(component: Component, runs: Sequence[Trajectory]) -> list[Case]:
