@@ -50,7 +50,8 @@ def export_and_verify(
         ParityError: A gate failed; no bundle is left.
         KdexportError: The export failed; no bundle is left.
     """
-    from ..export.onnx_bundle import export_onnx, prepare_export
+    from ..export.onnx_bundle import export_onnx
+    from ..export.prepare import prepare_export
 
     require_vacant(bundle, overwrite)
     prepared = prepare_export(checkpoint, options)

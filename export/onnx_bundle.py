@@ -3,111 +3,36 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..core.checkpoint import Checkpoint
-from ..core.errors import OptionError
 from ..core.manifest import (
     SCHEMA_VERSION,
     Component,
     Defaults,
-    Latents,
     Manifest,
     SamplerRecord,
-    Shapes,
     SourceRecord,
     TextEncoding,
     record_files,
     save_manifest,
 )
-from ..core.options import OnnxOptions
 from ..core.sampler import Sampler
-from .parts import Part, pipeline_parts
-from .sampler import compile_sampler, load_scheduler, make_scheduler
-from .skeleton import build_skeleton, config_of, fake_mode, parameter_shapes
+from .parts import Part
+from .prepare import PreparedExport
+from .skeleton import build_skeleton, fake_mode
 from .text import write_tokenizer_files
 from .to_onnx import MODEL_FILE, write_onnx
-from .weights import Weights, open_weights, weight_hashes
-from .wrap import unet_factor, vae_factor
+from .weights import weight_hashes
 
-# Graphs, tokenizers, sampler tables and configs.
-_SMALL_FILES = 64 << 20
 _TOOLS = ("kdexport", "torch", "diffusers", "transformers", "onnx", "onnx_ir", "onnxscript")
-
-# Name of the model's own scheduler among the bundle's samplers.
-OWN_SCHEDULER = "default"
 
 # Called with what is being done, and how far it is, 0 to 1.
 Report = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class PreparedExport:
-    """A checked export: nothing is written yet, and nothing about the weights is left to find out.
-
-    Attributes:
-        checkpoint: The pipeline.
-        options: How to export it.
-        parts: The models to write.
-        weights: The opened weights of each component, by its name in the pipeline.
-        samplers: The compiled samplers, the model's own first.
-        latents: The latent space.
-        shapes: Which sizes the bundle will take.
-        image_size: Edge of the images that the model was trained on, in pixels.
-    """
-
-    checkpoint: Checkpoint
-    options: OnnxOptions
-    parts: tuple[Part, ...]
-    weights: dict[str, Weights]
-    samplers: tuple[Sampler, ...]
-    latents: Latents
-    shapes: Shapes
-    image_size: int
-
-    @property
-    def bytes_needed(self) -> int:
-        """Upper bound of what the bundle takes on disk."""
-        stored = sum(
-            math.prod(tensor.shape) * part.dtype.itemsize
-            for part in self.parts
-            for tensor in self.weights[part.component].tensors.values()
-        )
-        return stored + _SMALL_FILES
-
-
-def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExport:
-    """Checks everything that can be checked before the first byte is written.
-
-    Raises:
-        WeightsError: A component's weights do not fit its config.
-        OptionError: The static size is not one that the model takes.
-        SamplerError: A scheduler does not exist or cannot be compiled.
-    """
-    configs, weights = {}, {}
-    for name, source in checkpoint.components.items():
-        skeleton = build_skeleton(source, torch.float32)
-        configs[name] = config_of(skeleton)
-        weights[name] = open_weights(source, parameter_shapes(skeleton))
-    unet, latents = configs["unet"], _latents(configs["vae"])
-    return PreparedExport(
-        checkpoint=checkpoint,
-        options=options,
-        parts=pipeline_parts(checkpoint, options, latents.factor),
-        weights=weights,
-        samplers=tuple(_samplers(checkpoint, options)),
-        latents=latents,
-        shapes=_shapes(checkpoint, options, latents.factor * unet_factor(unet)),
-        image_size=unet.sample_size * latents.factor,
-    )
 
 
 def export_onnx(prepared: PreparedExport, bundle: Path, report: Report) -> Manifest:
@@ -160,14 +85,6 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
         parameters=written.parameters,
         islands=part.islands,
     )
-
-
-def _samplers(checkpoint: Checkpoint, options: OnnxOptions) -> Iterable[Sampler]:
-    own = load_scheduler(checkpoint.scheduler)
-    schedulers = {OWN_SCHEDULER: own}
-    schedulers |= {name: make_scheduler(name, own.config) for name in options.schedulers}
-    for name, scheduler in schedulers.items():
-        yield compile_sampler(name, scheduler, range(1, options.max_steps + 1))
 
 
 def _write_samplers(samplers: Iterable[Sampler], bundle: Path) -> Iterable[SamplerRecord]:
@@ -240,15 +157,6 @@ def _manifest(
     )
 
 
-def _latents(vae: Any) -> Latents:
-    return Latents(
-        channels=vae.latent_channels,
-        factor=vae_factor(vae),
-        scaling_factor=float(vae.scaling_factor),
-        shift_factor=float(getattr(vae, "shift_factor", None) or 0.0),
-    )
-
-
 def _defaults(prepared: PreparedExport, sampler: SamplerRecord) -> Defaults:
     """What the model's card recommends, or else the defaults of the diffusers pipeline."""
     card = prepared.checkpoint.defaults
@@ -261,17 +169,6 @@ def _defaults(prepared: PreparedExport, sampler: SamplerRecord) -> Defaults:
         negative_prompt=card.get("negative_prompt"),
         scheduler=sampler.name,
     )
-
-
-def _shapes(checkpoint: Checkpoint, options: OnnxOptions, multiple: int) -> Shapes:
-    for name in ("height", "width"):
-        size = getattr(options, name)
-        if size is not None and size % multiple:
-            raise OptionError(
-                f"The {name} {size} does not fit '{checkpoint.model}': it must be a multiple of "
-                f"{multiple} pixels, for example {max(1, round(size / multiple)) * multiple}."
-            )
-    return Shapes(multiple, options.height, options.width, options.batch)
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
