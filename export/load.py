@@ -11,7 +11,7 @@ from typing import Any
 from ..core.checkpoint import Checkpoint, ComponentSource
 from ..core.errors import CheckpointError, choices
 from .hub import download
-from .make import made_checkpoint
+from .make import made_checkpoint, made_of
 from .zoo import zoo_defaults
 
 # Pipeline class to the shape of its U-Net's conditioning.
@@ -99,8 +99,8 @@ def read_checkpoint(
         index=index,
         components=components,
         scheduler=_read_json(folder / "scheduler" / "scheduler_config.json", "a scheduler"),
-        defaults=zoo_defaults(model),
-        random_weights=random_weights or bool(index.get("_kdexport_random_weights")),
+        defaults=zoo_defaults(made_of(index) or model),
+        random_weights=random_weights or made_of(index) is not None,
     )
 
 

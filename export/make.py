@@ -94,6 +94,16 @@ def make_checkpoint(
         _write_json(staging / "model_index.json", _model_index(entry, name, narrow, seed))
 
 
+def made_of(index: Mapping[str, Any]) -> str | None:
+    """The zoo model (`zoo:NAME`) that a pipeline was made of, or None where it is a real one.
+
+    Args:
+        index: What its `model_index.json` says.
+    """
+    recipe = index.get("_kdexport_random_weights")
+    return None if recipe is None else f"zoo:{recipe['model']}"
+
+
 def made_checkpoint(name: str) -> Path:
     """The folder of a zoo checkpoint with seed 0, made on first use.
 

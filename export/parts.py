@@ -25,7 +25,7 @@ class Part:
         dtype: Type of its weights.
         precision: The precision that the manifest records and whose gates apply.
         islands: What stays in float32 inside a float16 model, in words.
-        static: Fixed dimensions, `height` and `width` in latent cells.
+        static: Fixed dimensions: `height` and `width` in latent cells, of the encoder in pixels.
         wrap: Wraps the module of the component.
     """
 
@@ -52,14 +52,15 @@ def pipeline_parts(
     rows = {"batch": options.batch} if options.batch else {}
     # Everything but the U-Net handles one prompt or image at a time in a bundle of fixed shapes.
     single = {"batch": 1} if options.batch else {}
-    size = {}
+    pixels = {}
     if options.height and options.width:
-        size = {"height": options.height // latent_factor, "width": options.width // latent_factor}
+        pixels = {"height": options.height, "width": options.width}
+    size = {name: value // latent_factor for name, value in pixels.items()}
     parts = [_text_part(checkpoint, options, name, single) for name in _encoders(checkpoint)]
     parts.append(_unet_part(checkpoint, options, attention, {**rows, **size}))
     parts.append(_vae_part("vae_decoder", checkpoint, options, attention, {**single, **size}))
     if options.with_encoder:
-        parts.append(_vae_part("vae_encoder", checkpoint, options, attention, {**single, **size}))
+        parts.append(_vae_part("vae_encoder", checkpoint, options, attention, {**single, **pixels}))
     return tuple(parts)
 
 

@@ -142,11 +142,21 @@ def _save(model: ir.Model, folder: Path, progress: Progress | None) -> None:
 
 def _fixed(port: Port, static: Mapping[str, int]) -> Port:
     """The port with the fixed dimensions filled in."""
-    sizes: list[int | str] = []
-    for size in port.shape:
-        factor, _, name = size.rpartition("*") if isinstance(size, str) else ("", "", "")
-        sizes.append(int(factor or 1) * static[name] if name in static else size)
-    return Port(port.name, port.dtype, tuple(sizes))
+    return Port(port.name, port.dtype, tuple(_fixed_size(size, static) for size in port.shape))
+
+
+def _fixed_size(size: int | str, static: Mapping[str, int]) -> int | str:
+    """`8 * height` or `height // 8` or `height` as a number where `height` is fixed."""
+    if isinstance(size, int):
+        return size
+    match size.split():
+        case [name] if name in static:
+            return static[name]
+        case [factor, "*", name] if name in static:
+            return int(factor) * static[name]
+        case [name, "//", divisor] if name in static:
+            return static[name] // int(divisor)
+    return size
 
 
 def _specs(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:

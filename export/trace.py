@@ -30,8 +30,7 @@ def trace_onnx(
         wrapped: The component.
         mode: The fake mode that owns its parameters.
         opset: ONNX opset of the graph.
-        static: Value of each dynamic dimension that is to be fixed, by name; `height` and `width`
-            in latent cells.
+        static: Value of each dynamic dimension that is to be fixed, by name.
 
     Returns:
         The raw graph; its weights are initializers named `inner.…` that hold no value.
@@ -77,30 +76,19 @@ def _dimensions(wrapped: Wrapped, static: Mapping[str, int]) -> dict[str, torch.
 
 def _example(port: Port, multiple: int, static: Mapping[str, int]) -> torch.Tensor:
     units = {"batch": 1, "height": multiple, "width": multiple}
-    sizes = []
-    for size in port.shape:
-        factor, name = _parse(size)
-        if name:
-            factor *= static.get(name, _EXAMPLES[name] * units[name])
-        sizes.append(factor)
+    sizes = [
+        static.get(size, _EXAMPLES[size] * units[size]) if isinstance(size, str) else size
+        for size in port.shape
+    ]
     return torch.zeros(sizes, dtype=port.dtype)
 
 
 def _dynamic_shape(port: Port, dims: Mapping[str, torch.export.Dim]) -> dict[int, object]:
-    shape: dict[int, object] = {}
-    for axis, size in enumerate(port.shape):
-        factor, name = _parse(size)
-        if name in dims:
-            shape[axis] = factor * dims[name] if factor > 1 else dims[name]
-    return shape
-
-
-def _parse(size: int | str) -> tuple[int, str]:
-    """`8*height` to `(8, "height")`, `batch` to `(1, "batch")`, `77` to `(77, "")`."""
-    if isinstance(size, int):
-        return size, ""
-    factor, _, name = size.rpartition("*")
-    return int(factor or 1), name
+    return {
+        axis: dims[size]
+        for axis, size in enumerate(port.shape)
+        if isinstance(size, str) and size in dims
+    }
 
 
 def _is_fake(value: ir.Value) -> bool:

@@ -19,9 +19,10 @@ from .group_norm import use_two_stage_norms
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output of a wrapped component: sizes, or names of dynamic dimensions.
+    """One input or output of a wrapped component.
 
-    A dynamic dimension is written `name` or, where it is a multiple of one, `8*name`.
+    Each size is a number, or the name of a dynamic dimension; outputs may also compute with one
+    (`8 * height`, `height // 8`), blanks included, since optimum evaluates these.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Wrapped(nn.Module, ABC):
         inner: The diffusers or transformers module.
         inputs: Inputs in the order of `forward`.
         outputs: Outputs in the order of the tuple that `forward` returns.
-        multiple: Latent height and width must be multiples of this.
+        multiple: The dimensions `height` and `width` must be multiples of this.
     """
 
     inputs: tuple[Port, ...]
@@ -152,7 +153,7 @@ class WrappedDecoder(Wrapped):
         factor = vae_factor(inner.config)
         channels = inner.config.latent_channels
         self.inputs = (Port("latent_sample", edge, ("batch", channels, "height", "width")),)
-        image = ("batch", inner.config.out_channels, f"{factor}*height", f"{factor}*width")
+        image = ("batch", inner.config.out_channels, f"{factor} * height", f"{factor} * width")
         self.outputs = (Port("sample", edge, image),)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -170,12 +171,13 @@ class WrappedEncoder(Wrapped):
         _set_vae_attention(inner, attention)
         factor = vae_factor(inner.config)
         config = inner.config
-        image = ("batch", config.in_channels, f"{factor}*height", f"{factor}*width")
-        self.inputs = (Port("sample", edge, image),)
+        self.multiple = factor
+        self.inputs = (Port("sample", edge, ("batch", config.in_channels, "height", "width")),)
         self.tiny = not hasattr(inner, "quant_conv")
         name = "latent_sample" if self.tiny else "latent_parameters"
         channels = config.latent_channels * (1 if self.tiny else 2)
-        self.outputs = (Port(name, edge, ("batch", channels, "height", "width")),)
+        latents = ("batch", channels, f"height // {factor}", f"width // {factor}")
+        self.outputs = (Port(name, edge, latents),)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See `Wrapped.forward`."""

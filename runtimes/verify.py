@@ -176,7 +176,7 @@ def _sizes(component: Component, cases: Sequence[Case]) -> dict[str, tuple[int, 
     for case in cases:
         for spec in component.inputs:
             for name, size in zip(spec.shape, case.feed[spec.name].shape, strict=True):
-                if isinstance(name, str) and "*" not in name:
+                if isinstance(name, str):
                     sizes.setdefault(name, set()).add(size)
     return {name: tuple(sorted(values)) for name, values in sizes.items()}
 
