@@ -53,10 +53,12 @@ def run(
     What is left out takes the bundle's default. A seed gives the picture that the same seed gives
     in diffusers. Several images are numbered: image-0.png, image-1.png, …
     """
-    from ..runtimes.image import save_png, to_images
+    from ..runtimes.image import require_png_path, save_png, to_images
     from ..runtimes.pipeline import Pipeline
     from ..runtimes.request import Request
 
+    # Before the picture is drawn, not after.
+    require_png_path(output)
     height, width = size or (None, None)
     request = Request(
         prompt=prompt,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import tempfile
@@ -27,24 +28,28 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
         overwrite: Replace an existing folder instead of refusing it.
 
     Raises:
-        BundleError: `target` exists and `overwrite` is off, or is not a folder.
-        DiskSpaceError: The volume has less than `needed_bytes` free.
+        BundleError: `target` exists and `overwrite` is off, or is not a folder, or nothing can be
+            written there.
+        DiskSpaceError: The volume has less than `needed_bytes` free, or filled up after all.
     """
     target = Path(target).absolute()
     require_vacant(target, overwrite)
-    made = _make_parents(target.parent)
+    made: list[Path] = []
     try:
-        require_space(target.parent, needed_bytes)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        staging = _make_staging(target, needed_bytes, made)
         try:
-            staging.chmod(0o755)
             yield staging
             _swap(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    except BaseException:
-        for folder in made:
+    except BaseException as error:
+        for folder in reversed(made):
             folder.rmdir()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskSpaceError(
+                f"The disk filled up while '{target}' was written, and nothing was kept; free "
+                "some space or choose another disk."
+            ) from error
         raise
 
 
@@ -77,17 +82,27 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _make_parents(folder: Path) -> list[Path]:
-    """Creates `folder`; returns the folders that did not exist before, innermost first."""
+def _make_staging(target: Path, needed_bytes: int, made: list[Path]) -> Path:
+    """Makes the temporary sibling of `target`; parents that it makes are appended to `made`."""
     missing = []
+    folder = target.parent
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
     if not folder.is_dir():
         raise BundleError(f"'{folder}' is a file, so nothing can be written below it.")
-    for each in reversed(missing):
-        each.mkdir()
-    return missing
+    require_space(folder, needed_bytes)
+    try:
+        for each in reversed(missing):
+            each.mkdir()
+            made.append(each)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        staging.chmod(0o755)
+    except PermissionError as error:
+        raise BundleError(
+            f"'{folder}' cannot be written to ({error.strerror}); choose another folder."
+        ) from error
+    return staging
 
 
 def _swap(staging: Path, target: Path) -> None:

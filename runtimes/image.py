@@ -61,6 +61,17 @@ def describe(plan: Plan, index: int, manifest: Manifest) -> dict[str, str]:
     return {key: str(value) for key, value in values.items() if value is not None}
 
 
+def require_png_path(path: Path) -> None:
+    """Raises `OptionError` where no PNG file can be at `path`: another ending, or no folder."""
+    if path.suffix.lower() != ".png":
+        raise OptionError(f"The image '{path}' must have a name that ends in .png.")
+    if not path.absolute().parent.is_dir():
+        raise OptionError(
+            f"The image cannot be written to '{path}': there is no folder "
+            f"'{path.absolute().parent}'; make it first."
+        )
+
+
 def save_png(image: Image.Image, path: Path) -> None:
     """Writes a PNG file whose text chunks hold the strings of `image.info`.
 
@@ -69,8 +80,7 @@ def save_png(image: Image.Image, path: Path) -> None:
         RunError: The file cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise OptionError(f"The image '{path}' must have a name that ends in .png.")
+    require_png_path(path)
     chunks = PngInfo()
     for key, value in image.info.items():
         if isinstance(key, str) and isinstance(value, str):

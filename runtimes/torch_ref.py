@@ -25,6 +25,7 @@ from .request import Plan
 
 Arrays = dict[str, NDArray[Any]]
 Report = Callable[[str, float], None]
+Hook = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _encode(checkpoint: Checkpoint, runs: Sequence[Trajectory]) -> list[dict[str
     for run in runs:
         with contextlib.ExitStack() as stack:
             for name in encoders:
-                stack.enter_context(_recording_text(parts[name], name, run))
+                stack.enter_context(_hooked(parts[name], _text_hook(name, run)))
             results = pipeline.encode_prompt(
                 prompt=list(run.plan.prompts),
                 device=torch.device("cpu"),
@@ -134,7 +135,7 @@ def _draw(
             return {}
 
         report(f"reference: {plan.height}x{plan.width}", 0.0)
-        with _recording_unet(parts["unet"], run), _recording_decoder(parts["vae"], run):
+        with _hooked(parts["unet"], _unet_hook(run)), _recording_decoder(parts["vae"], run):
             pictures = pipeline(
                 **conditioning,
                 height=plan.height,
@@ -180,8 +181,7 @@ def _pipeline(checkpoint: Checkpoint, parts: dict[str, Any]) -> Any:
     return kind(**{name: parts.get(name) for name in names}, **options)
 
 
-@contextlib.contextmanager
-def _recording_text(module: Any, role: str, run: Trajectory) -> Iterator[None]:
+def _text_hook(role: str, run: Trajectory) -> Hook:
     def hook(_: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
         ids = inputs[0] if inputs else keywords["input_ids"]
         expected = {
@@ -193,15 +193,10 @@ def _recording_text(module: Any, role: str, run: Trajectory) -> Iterator[None]:
             expected[f"hidden_states.{index}"] = state.numpy().copy()
         run.cases.append(Case(role, f"{len(ids)} rows", {"input_ids": ids.numpy()}, expected))
 
-    handle = module.register_forward_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return hook
 
 
-@contextlib.contextmanager
-def _recording_unet(module: Any, run: Trajectory) -> Iterator[None]:
+def _unet_hook(run: Trajectory) -> Hook:
     def hook(_: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
         sample, timestep = inputs[:2]
         feed = {
@@ -214,6 +209,11 @@ def _recording_unet(module: Any, run: Trajectory) -> Iterator[None]:
         label = f"{run.plan.height}x{run.plan.width}, {len(sample)} rows, t={float(timestep):g}"
         run.cases.append(Case("unet", label, feed, {"out_sample": output[0].numpy().copy()}))
 
+    return hook
+
+
+@contextlib.contextmanager
+def _hooked(module: Any, hook: Hook) -> Iterator[None]:
     handle = module.register_forward_hook(hook, with_kwargs=True)
     try:
         yield

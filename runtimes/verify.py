@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..core.checkpoint import Checkpoint
 from ..core.compare import compare, compare_images, gates_for
-from ..core.errors import RunError
+from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest, load_manifest
 from ..core.options import VerifyOptions
 from ..core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
@@ -73,6 +73,11 @@ def verify_bundle(
             raise; ask the record.
     """
     manifest = load_manifest(bundle)
+    if checkpoint.family != manifest.family:
+        raise BundleError(
+            f"'{checkpoint.model}' is of the family {checkpoint.family}, the bundle of "
+            f"{manifest.family}; name a reference of the same architecture."
+        )
     seconds: dict[str, float] = {}
     plans = comparison_plans(manifest, options)
     with _timed(seconds, "reference"):

@@ -142,6 +142,12 @@ def test_verify_against_another_model_is_3(capsys, copy, micro, narrow, tmp_path
     assert "FAILED" in call(capsys, "inspect", copy)[1]
 
 
+def test_verify_against_another_family(capsys, copy, narrow):
+    status, _, err = call(capsys, "verify", copy, "--against", narrow("koala-700m"))
+    assert status == 1
+    assert "is of the family sdxl, the bundle of sd; name a reference" in err
+
+
 def test_verify_notices_that_the_source_changed(capsys, copy, micro_pipeline, tmp_path):
     moved = shutil.copytree(micro_pipeline, tmp_path / "moved")
     manifest = json.loads((copy / "manifest.json").read_text())

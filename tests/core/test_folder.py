@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 
@@ -82,7 +83,30 @@ def test_a_disk_that_is_too_small(tmp_path):
     require_space(tmp_path, 0)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up(tmp_path, number):
+    with pytest.raises(DiskSpaceError, match="filled up while"), whole_folder(tmp_path / "a" / "b"):
+        raise OSError(number, os.strerror(number))
+    assert entries(tmp_path) == []
+
+
+def test_other_system_errors_pass(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out"):
+        (tmp_path / "missing").read_text()
+    assert entries(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # The tests may run as root, whom no permission stops.
+    monkeypatch.setattr("kdexport.core.folder.tempfile.mkdtemp", refuse)
+    with pytest.raises(BundleError, match=r"cannot be written to \(Permission denied\); choose"):
+        fill(tmp_path / "a" / "out")
+    assert entries(tmp_path) == []
+
+
 def test_sha256(tmp_path):
     data = os.urandom(3_000_000)
     (tmp_path / "f").write_bytes(data)

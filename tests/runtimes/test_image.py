@@ -82,6 +82,9 @@ def test_png_errors(tmp_path):
     image = Image.new("RGB", (2, 2))
     with pytest.raises(OptionError, match=r"ends in \.png"):
         save_png(image, tmp_path / "a.jpg")
-    with pytest.raises(RunError, match=r"cannot be written to .*missing") as info:
+    with pytest.raises(OptionError, match=r"cannot be written to .* no folder '.*missing'"):
         save_png(image, tmp_path / "missing" / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(RunError, match=r"cannot be written to .*folder\.png") as info:
+        save_png(image, tmp_path / "folder.png")
     assert isinstance(info.value.__cause__, OSError)
