@@ -47,14 +47,21 @@ def export_and_verify(
         report: Told what is being done and how far it is.
 
     Raises:
+        OptionError: The size to verify at does not fit the model.
         ParityError: A gate failed; no bundle is left.
         KdexportError: The export failed; no bundle is left.
     """
     from ..export.onnx_bundle import export_onnx
     from ..export.prepare import prepare_export
+    from ..runtimes.request import fitting_size
 
     require_vacant(bundle, overwrite)
     prepared = prepare_export(checkpoint, options)
+    if verify:
+        # Now, not after minutes of exporting.
+        shapes, size = prepared.shapes, prepared.image_size
+        fitting_size("height", verify.height, shapes.height, size, shapes.multiple)
+        fitting_size("width", verify.width, shapes.width, size, shapes.multiple)
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         export_onnx(prepared, staging, report)
         verification = _verify(staging, checkpoint, verify, report) if verify else None
@@ -86,9 +93,13 @@ def require_parity(record: ParityRecord, consequence: str) -> None:
     failures = record.failures()
     if not failures:
         return
-    halves = any(check.precision == "fp16" and not check.passed for check in record.components)
-    advice = "--precision mixed or fp32" if halves else "--precision fp32, or report this model"
+    precisions = {check.precision for check in record.components}
+    advice = "Please report this model with its parity figures"
+    if "fp16" in precisions:
+        advice = "Try --precision mixed or fp32"
+    elif "mixed" in precisions:
+        advice = "Try --precision fp32"
     raise ParityError(
         f"{len(failures)} parity gates failed, {consequence}: {'; '.join(failures[:3])}"
-        f"{' …' if len(failures) > 3 else ''}. Try {advice}."
+        f"{' …' if len(failures) > 3 else ''}. {advice}."
     )

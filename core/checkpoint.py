@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class Checkpoint:
         index: What `model_index.json` says.
         components: The models, by name.
         scheduler: What `scheduler_config.json` says.
-        defaults: What the model's card recommends: steps, guidance, negative prompt.
+        defaults: `steps`, `guidance` and `negative_prompt`, as the model's card recommends or the
+            diffusers pipeline has them.
         decoder: The VAE that replaces the pipeline's own, as the user named it, or None.
         random_weights: True where the weights were made up.
     """
@@ -55,9 +56,14 @@ class Checkpoint:
     index: Mapping[str, Any]
     components: Mapping[str, ComponentSource]
     scheduler: Mapping[str, Any]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any]
     decoder: str | None = None
     random_weights: bool = False
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Names of the text encoders, in the order in which their outputs are concatenated."""
+        return tuple(name for name in self.components if name.startswith("text_encoder"))
 
     def component(self, name: str) -> ComponentSource:
         """The component `name`; raises `CheckpointError` naming those that there are."""

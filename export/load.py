@@ -32,6 +32,12 @@ _COMPONENTS: dict[str, tuple[str, ...]] = {
     "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
 }
 
+# What the diffusers pipelines do where the user says nothing.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sd": {"steps": 50, "guidance": 7.5, "negative_prompt": None},
+    "sdxl": {"steps": 50, "guidance": 5.0, "negative_prompt": None},
+}
+
 # U-Net options that the wrappers do not carry over, with the only value that they may have.
 _UNET_OPTIONS: dict[str, Any] = {
     "addition_embed_type_num_heads": 64,
@@ -99,7 +105,7 @@ def read_checkpoint(
         index=index,
         components=components,
         scheduler=_read_json(folder / "scheduler" / "scheduler_config.json", "a scheduler"),
-        defaults=zoo_defaults(made_of(index) or model),
+        defaults={**_DEFAULTS[family], **zoo_defaults(made_of(index) or model)},
         random_weights=random_weights or made_of(index) is not None,
     )
 

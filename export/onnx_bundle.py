@@ -51,8 +51,9 @@ def export_onnx(prepared: PreparedExport, bundle: Path, report: Report) -> Manif
     """
     checkpoint = prepared.checkpoint
     components = tuple(_write_part(part, prepared, bundle, report) for part in prepared.parts)
-    encoders = [name for name in checkpoint.components if name.startswith("text_encoder")]
-    text = tuple(write_tokenizer_files(checkpoint, name, bundle) for name in encoders)
+    text = tuple(
+        write_tokenizer_files(checkpoint, name, bundle) for name in checkpoint.text_encoders
+    )
     samplers = tuple(_write_samplers(prepared.samplers, bundle))
     _write_pipeline_files(checkpoint, components, bundle)
     report("hashing", 0.0)
@@ -158,15 +159,13 @@ def _manifest(
 
 
 def _defaults(prepared: PreparedExport, sampler: SamplerRecord) -> Defaults:
-    """What the model's card recommends, or else the defaults of the diffusers pipeline."""
     card = prepared.checkpoint.defaults
-    guidance = 5.0 if prepared.checkpoint.family == "sdxl" else 7.5
     return Defaults(
-        steps=min(card.get("steps", 50), sampler.steps[-1]),
-        guidance=float(card.get("guidance", guidance)),
+        steps=min(card["steps"], sampler.steps[-1]),
+        guidance=float(card["guidance"]),
         height=prepared.shapes.height or prepared.image_size,
         width=prepared.shapes.width or prepared.image_size,
-        negative_prompt=card.get("negative_prompt"),
+        negative_prompt=card["negative_prompt"],
         scheduler=sampler.name,
     )
 

@@ -56,7 +56,7 @@ def pipeline_parts(
     if options.height and options.width:
         pixels = {"height": options.height, "width": options.width}
     size = {name: value // latent_factor for name, value in pixels.items()}
-    parts = [_text_part(checkpoint, options, name, single) for name in _encoders(checkpoint)]
+    parts = [_text_part(checkpoint, options, name, single) for name in checkpoint.text_encoders]
     parts.append(_unet_part(checkpoint, options, attention, {**rows, **size}))
     parts.append(_vae_part("vae_decoder", checkpoint, options, attention, {**single, **size}))
     if options.with_encoder:
@@ -67,10 +67,6 @@ def pipeline_parts(
 def edge_dtype(precision: str) -> torch.dtype:
     """Type of the inputs and outputs: `mixed` keeps them in float32."""
     return torch.float16 if precision == "fp16" else torch.float32
-
-
-def _encoders(checkpoint: Checkpoint) -> list[str]:
-    return [name for name in checkpoint.components if name.startswith("text_encoder")]
 
 
 def _core_dtype(precision: str) -> torch.dtype:

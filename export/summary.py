@@ -135,9 +135,7 @@ def summarize(model: str, hub: HubOptions, size: tuple[int, int] | None) -> Summ
     height, width = size or (unet.sample_size * factor,) * 2
     if height % multiple or width % multiple or min(height, width) < 1:
         raise OptionError(f"The size must be in multiples of {multiple}, not {height} {width}.")
-    # The cards' defaults, or those of the diffusers pipelines.
-    steps = int(checkpoint.defaults.get("steps", 50))
-    guidance = 5.0 if checkpoint.family == "sdxl" else 7.5
+    steps = int(checkpoint.defaults["steps"])
     return Summary(
         model=model,
         pipeline_class=checkpoint.pipeline_class,
@@ -148,8 +146,8 @@ def summarize(model: str, hub: HubOptions, size: tuple[int, int] | None) -> Summ
         scheduler=str(checkpoint.scheduler["_class_name"]),
         steps=steps,
         calls=compile_table(load_scheduler(checkpoint.scheduler), steps).calls,
-        guidance=float(checkpoint.defaults.get("guidance", guidance)),
-        negative_prompt=checkpoint.defaults.get("negative_prompt"),
+        guidance=float(checkpoint.defaults["guidance"]),
+        negative_prompt=checkpoint.defaults["negative_prompt"],
         random_weights=checkpoint.random_weights,
     )
 

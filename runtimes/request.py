@@ -125,8 +125,8 @@ def make_plan(request: Request, manifest: Manifest) -> Plan:
     defaults, latents, shapes = manifest.defaults, manifest.latents, manifest.shapes
     prompts = _texts(request.prompt, "prompt")
     guidance = defaults.guidance if request.guidance is None else request.guidance
-    height = _size("height", request.height, shapes.height, defaults.height, shapes.multiple)
-    width = _size("width", request.width, shapes.width, defaults.width, shapes.multiple)
+    height = fitting_size("height", request.height, shapes.height, defaults.height, shapes.multiple)
+    width = fitting_size("width", request.width, shapes.width, defaults.width, shapes.multiple)
     images = len(prompts) * request.images_per_prompt
     _require_batch(images, guidance, shapes)
     shape = (images, latents.channels, height // latents.factor, width // latents.factor)
@@ -169,8 +169,14 @@ def _negatives(
     return (negative,) * len(prompts) if isinstance(negative, str) else tuple(negative)
 
 
-def _size(name: str, wanted: int | None, only: int | None, default: int, multiple: int) -> int:
-    """Height or width: the wanted one, else the bundle's."""
+def fitting_size(
+    name: str, wanted: int | None, only: int | None, default: int, multiple: int
+) -> int:
+    """Height or width in pixels: the wanted one, else the bundle's.
+
+    Raises:
+        OptionError: It is not `only`, or no multiple of `multiple`; the message says what fits.
+    """
     if only is not None:
         if wanted not in (None, only):
             raise OptionError(

@@ -84,7 +84,7 @@ def record_trajectories(
 def _encode(checkpoint: Checkpoint, runs: Sequence[Trajectory]) -> list[dict[str, Any]]:
     """The prompt embeddings of each run, as keyword arguments of the pipeline."""
     sdxl = checkpoint.family == "sdxl"
-    encoders = [name for name in checkpoint.components if name.startswith("text_encoder")]
+    encoders = checkpoint.text_encoders
     parts: dict[str, Any] = {name: _load(checkpoint.component(name)) for name in encoders}
     for name in encoders:
         tokenizer = name.replace("text_encoder", "tokenizer")

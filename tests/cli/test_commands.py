@@ -201,6 +201,7 @@ def test_models(capsys, tmp_path):
         (["--schedulers", "nope"], "no scheduler 'nope'; choose ddim"),
         (["--static", "10", "16"], "height 10 does not fit"),
         (["--opset", "9"], "Opset 9 is not supported"),
+        (["--verify-size", "10", "16"], "height must be a multiple of 8 pixels, not 10"),
         (["--decoder", "nothing"], "neither a folder nor a Hub id"),
     ],
 )
