@@ -1,1 +1,1 @@
-"""Floor 2: calibration data and compression recipes. Nothing lives here yet."""
+"""Floor 2: what models are measured on; calibration data and compression recipes will join it."""

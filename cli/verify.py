@@ -21,6 +21,7 @@ from .common import (
     require_export,
     runtime_option,
 )
+from .world import captions_to_draw, print_quality, with_quality
 
 
 @click.command()
@@ -31,6 +32,11 @@ from .common import (
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @click.option("--guidance", type=float, help="Guidance scale.")
 @click.option("--size", type=(int, int), metavar="H W", help="Image size in pixels.")
+@click.option(
+    "--captions",
+    type=click.IntRange(min=0),
+    help="Held-out captions to draw and score; for the demo model, 64 if left out.",
+)
 @hub_options
 @runtime_option
 @provider_option
@@ -43,6 +49,7 @@ def verify(
     seed: int,
     guidance: float | None,
     size: tuple[int, int] | None,
+    captions: int | None,
     revision: str | None,
     token: str | None,
     offline: bool,
@@ -51,6 +58,9 @@ def verify(
     as_json: bool,
 ) -> None:
     """Compare BUNDLE with diffusers by component, by step and by image.
+
+    A bundle of the demo model also draws captions that training never saw, and its pictures are
+    scored: colour, shape, count, position.
 
     Writes parity.json into the bundle. Exits with status 3 where a gate fails.
     """
@@ -77,15 +87,28 @@ def verify(
         checkpoint = load_checkpoint(model, hub, manifest.source.decoder)
         if against is None:
             _require_same_weights(manifest, checkpoint)
+        captions = captions_to_draw(checkpoint, captions)
         verification = verify_bundle(
             bundle, checkpoint, options, report, runtime=runtime, provider=provider
         )
+        if captions:
+            verification, _ = with_quality(
+                verification,
+                bundle,
+                checkpoint,
+                captions,
+                report,
+                runtime=runtime,
+                provider=provider,
+            )
     save_verification(verification, bundle)
     record = verification.record
     if as_json:
         print_json(record.to_json())
     else:
         print_parity(record)
+        if record.quality:
+            print_quality(record.quality)
     require_parity(record, "the bundle does not draw what the reference draws")
 
 

@@ -65,6 +65,25 @@ class ImageCheck:
 
 
 @dataclass(frozen=True)
+class QualityCheck:
+    """How well held-out captions were followed, by the bundle and by the reference.
+
+    Attributes:
+        captions: How many captions were drawn.
+        bundle: The bundle's rate of right pictures by attribute, 0 to 1.
+        reference: The reference's.
+        gate: The gate in words.
+        passed: Whether it holds.
+    """
+
+    captions: int
+    bundle: Mapping[str, float]
+    reference: Mapping[str, float]
+    gate: str
+    passed: bool
+
+
+@dataclass(frozen=True)
 class ParityRecord:
     """Everything that a verification found.
 
@@ -74,6 +93,7 @@ class ParityRecord:
         components: The component checks.
         runs: The whole runs.
         seconds: Wall time by stage.
+        quality: How well captions are followed, for models whose pictures can be scored.
     """
 
     reference: Mapping[str, str]
@@ -81,13 +101,14 @@ class ParityRecord:
     components: tuple[ComponentCheck, ...]
     runs: tuple[ImageCheck, ...]
     seconds: Mapping[str, float]
+    quality: QualityCheck | None = None
 
     @property
     def passed(self) -> bool:
         """Whether every gate holds."""
-        return all(each.passed for each in self.components) and all(
-            each.passed for each in self.runs
-        )
+        parts = all(each.passed for each in self.components)
+        runs = all(each.passed for each in self.runs)
+        return parts and runs and (self.quality is None or self.quality.passed)
 
     def failures(self) -> tuple[str, ...]:
         """Each failed gate in a few words."""
@@ -102,6 +123,12 @@ class ParityRecord:
                 figures = [f"PSNR {each.psnr_db:.1f} dB" for each in run.images]
                 found = run.broken or ", ".join(figures)
                 parts.append(f"image at {run.case}: {found}, needed {run.gate}")
+        if self.quality and not self.quality.passed:
+            ours, theirs = self.quality.bundle["overall"], self.quality.reference["overall"]
+            parts.append(
+                f"captions: {100 * ours:.1f} of 100 against {100 * theirs:.1f}, needed "
+                f"{self.quality.gate}"
+            )
         return tuple(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -125,6 +152,7 @@ class ParityRecord:
                 }
                 for run in self.runs
             ],
+            **({"quality": vars(self.quality)} if self.quality else {}),
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
         }
 

@@ -38,6 +38,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "sdxl": {"steps": 50, "guidance": 5.0, "negative_prompt": None},
 }
 
+# What a model_index.json may say of steps, guidance and negative prompt.
+DEFAULTS_KEY = "_kdexport_defaults"
+
 # U-Net options that the wrappers do not carry over, with the only value that they may have.
 _UNET_OPTIONS: dict[str, Any] = {
     "addition_embed_type_num_heads": 64,
@@ -105,7 +108,11 @@ def read_checkpoint(
         index=index,
         components=components,
         scheduler=_read_json(folder / "scheduler" / "scheduler_config.json", "a scheduler"),
-        defaults={**_DEFAULTS[family], **zoo_defaults(made_of(index) or model)},
+        defaults={
+            **_DEFAULTS[family],
+            **zoo_defaults(made_of(index) or model),
+            **index.get(DEFAULTS_KEY, {}),
+        },
         random_weights=random_weights or made_of(index) is not None,
     )
 

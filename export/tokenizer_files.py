@@ -19,7 +19,8 @@ from pathlib import Path
 
 MAX_LENGTH = 77  # tokens of a prompt, start and end included
 START, END = "<|startoftext|>", "<|endoftext|>"
-_MERGES = 510  # with 512 bytes and 2 special tokens: 1024 ids
+RESERVED = 2 * 256 + 2  # ids of the bytes, of the bytes at a word's end, of start and end
+_MERGES = 1024 - RESERVED
 
 # Words of captions and prompts, the most frequent first.
 _WORDS = """
@@ -41,15 +42,24 @@ reflection smooth intricate elegant ornate blurry ugly deformed low worst bad an
 """
 
 
-def write_tokenizer(folder: Path, vocab_size: int, pad_token: str) -> None:
+def write_tokenizer(
+    folder: Path,
+    vocab_size: int,
+    pad_token: str,
+    *,
+    merges: tuple[tuple[str, str], ...] | None = None,
+    max_length: int = MAX_LENGTH,
+) -> None:
     """Writes `vocab.json`, `merges.txt` and the two config files of a `CLIPTokenizer`.
 
     Args:
         folder: The tokenizer's folder, which must exist.
         vocab_size: Number of token ids that the text encoder has; at least 514.
         pad_token: `<|endoftext|>` for CLIP-L, `!` for the OpenCLIP encoders.
+        merges: The merges to use as far as `vocab_size` has room; else those of common words.
+        max_length: Tokens of a prompt, start and end included.
     """
-    merges = learn_merges()[: vocab_size - 2 * 256 - 2]
+    merges = (learn_merges() if merges is None else merges)[: vocab_size - RESERVED]
     letters = [*byte_symbols().values()]
     symbols = [*letters, *(f"{each}</w>" for each in letters), *("".join(pair) for pair in merges)]
     vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
@@ -62,7 +72,7 @@ def write_tokenizer(folder: Path, vocab_size: int, pad_token: str) -> None:
         "add_prefix_space": False,
         "do_lower_case": True,
         "errors": "replace",
-        "model_max_length": MAX_LENGTH,
+        "model_max_length": max_length,
         "tokenizer_class": "CLIPTokenizer",
     }
     _write(folder / "tokenizer_config.json", _json({**settings, **_special_tokens(pad_token)}))
@@ -81,9 +91,11 @@ def byte_symbols() -> dict[int, str]:
 
 
 @cache
-def learn_merges() -> tuple[tuple[str, str], ...]:
-    """Learns byte pair merges from the word list; ties go to the pair that sorts first."""
-    words = _WORDS.split()
+def learn_merges(words: tuple[str, ...] = tuple(_WORDS.split())) -> tuple[tuple[str, str], ...]:
+    """Learns byte pair merges from words, the most frequent first, until each is one token.
+
+    Ties go to the pair that sorts first. No more merges are learnt than a small vocabulary holds.
+    """
     spelled = {word: [*word[:-1], f"{word[-1]}</w>"] for word in words}
     weight = {word: len(words) - index for index, word in enumerate(words)}
     merges: list[tuple[str, str]] = []
@@ -92,6 +104,8 @@ def learn_merges() -> tuple[tuple[str, str], ...]:
         for word, parts in spelled.items():
             for pair in pairwise(parts):
                 pairs[pair] += weight[word]
+        if not pairs:
+            break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         spelled = {word: _merged(parts, best) for word, parts in spelled.items()}

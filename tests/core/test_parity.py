@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 from kdexport.core.compare import GATES, compare, compare_images
-from kdexport.core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
+from kdexport.core.parity import ComponentCheck, ImageCheck, ParityRecord, QualityCheck, StepCheck
 
 
 def component(error):
@@ -19,8 +19,13 @@ def run(level, broken=None):
     return ImageCheck("64x64", "a cat", "PSNR ≥ 45 dB", steps, images, passed, broken)
 
 
-def record(components=(), runs=()):
-    return ParityRecord({"model": "m"}, {"engine": "e"}, components, runs, {"all": 1.234})
+def record(components=(), runs=(), quality=None):
+    return ParityRecord({"model": "m"}, {"engine": "e"}, components, runs, {"all": 1.234}, quality)
+
+
+def quality(ours, theirs):
+    scores = {"overall": ours}, {"overall": theirs}
+    return QualityCheck(64, *scores, "overall at most 5 points lower", ours >= theirs - 0.05)
 
 
 def test_all_gates_hold():
@@ -46,3 +51,18 @@ def test_json_has_no_infinity():
     assert data["passed"]
     assert data["runs"][0]["images"][0]["max_abs"] == 0
     assert data["seconds"] == {"all": 1.23}
+
+
+def test_pictures_that_follow_captions_less_well_fail():
+    assert record(quality=quality(0.80, 0.82)).passed
+    found = record((component(0.0),), (run(0),), quality(0.70, 0.82))
+    assert not found.passed
+    assert found.failures() == (
+        "captions: 70.0 of 100 against 82.0, needed overall at most 5 points lower",
+    )
+
+
+def test_scores_are_in_the_json_only_where_there_are_any():
+    assert "quality" not in record().to_json()
+    data = record(quality=quality(0.9, 0.9)).to_json()
+    assert json.loads(json.dumps(data))["quality"]["bundle"] == {"overall": 0.9}

@@ -1,0 +1,80 @@
+"""What `verify` and `demo` do with a model whose pictures can be scored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..core.checkpoint import Checkpoint
+from ..core.errors import OptionError
+from ..core.parity import QualityCheck
+from .common import Report, print_table
+
+if TYPE_CHECKING:
+    from ..calib.quality import Quality
+    from ..runtimes.verify import Verification
+
+CAPTIONS = 64  # scored where the user does not say how many
+_COLUMNS = 8  # of a sheet
+
+
+def captions_to_draw(checkpoint: Checkpoint, wanted: int | None) -> int:
+    """How many captions to score: what the user asked for, else 64 where that means anything.
+
+    Raises:
+        OptionError: The user asked for some, but the model draws no pictures that can be scored.
+    """
+    from ..calib.quality import draws_the_world
+
+    if draws_the_world(checkpoint):
+        return CAPTIONS if wanted is None else wanted
+    if wanted:
+        raise OptionError(
+            f"The pictures of '{checkpoint.model}' cannot be scored, only those of the demo model; "
+            "leave --captions out."
+        )
+    return 0
+
+
+def with_quality(
+    verification: Verification,
+    bundle: Path,
+    checkpoint: Checkpoint,
+    captions: int,
+    report: Report,
+    *,
+    runtime: str = "onnxruntime",
+    provider: str = "cpu",
+) -> tuple[Verification, Quality]:
+    """Draws and scores held-out captions, and adds the scores to a verification's record."""
+    from ..calib.quality import measure_quality
+
+    quality = measure_quality(
+        bundle, checkpoint, captions, report, runtime=runtime, provider=provider
+    )
+    record = replace(verification.record, quality=quality.check)
+    return replace(verification, record=record), quality
+
+
+def print_quality(check: QualityCheck) -> None:
+    """Prints the scores, a row per attribute."""
+    rows = [
+        [name, f"{100 * check.reference[name]:.1f}", f"{100 * check.bundle[name]:.1f}"]
+        for name in check.reference
+    ]
+    title = f"Held-out captions followed, of 100 ({check.captions} captions)"
+    print_table(title, ["what", ">diffusers", ">bundle"], rows)
+
+
+def save_sheet(quality: Quality, count: int, path: Path) -> None:
+    """Writes pictures of the first captions: a row of diffusers', below it the bundle's."""
+    rows: list[NDArray[np.uint8]] = []
+    for start in range(0, count, _COLUMNS):
+        for pictures in (quality.theirs, quality.ours):
+            rows.append(np.concatenate(list(pictures[start : start + _COLUMNS]), axis=1))
+    Image.fromarray(np.concatenate(rows)).save(path)

@@ -1,0 +1,1 @@
+"""The stages of `train_demo_model.py`."""

@@ -1,0 +1,28 @@
+"""Sheets of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+def save_sheet(rows: list[Tensor], path: Path) -> None:
+    """Writes rows of pictures, each `(n, 3, height, width)` from -1 to 1, as one PNG."""
+    lines = [torch.cat(list(row), dim=2) for row in rows]
+    whole = torch.cat(lines, dim=1).permute(1, 2, 0)
+    pixels = ((whole.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    Image.fromarray(np.asarray(pixels.cpu())).save(path)
+
+
+def save_pictures(pictures: NDArray[np.uint8], path: Path, columns: int = 8) -> None:
+    """Writes 8-bit pictures `(n, height, width, 3)` as one PNG, row after row."""
+    rows = [
+        np.concatenate(list(pictures[start : start + columns]), axis=1)
+        for start in range(0, len(pictures), columns)
+    ]
+    Image.fromarray(np.concatenate(rows)).save(path)

@@ -1,0 +1,135 @@
+"""Scores every form of the demo model on held-out captions, and draws them side by side.
+
+    python scripts/score_demo_model.py WORK -o DIR
+
+WORK is the folder of train_demo_model.py. DIR gets scores.json, scores.md and sheet.png: one row
+per caption, one column per form.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+from kdexport.calib.quality import (
+    caption_plans,
+    draw_bundle,
+    draw_reference,
+    held_out_scenes,
+    score,
+)
+from kdexport.cli.common import Report, progress
+from kdexport.core.manifest import load_manifest
+from kdexport.core.options import OnnxOptions
+from kdexport.export.load import load_checkpoint
+from kdexport.export.onnx_bundle import export_onnx
+from kdexport.export.prepare import prepare_export
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+ONNX = {
+    "ONNX fp32": (OnnxOptions(schedulers=()), None),
+    "ONNX mixed": (OnnxOptions(precision="mixed", schedulers=()), None),
+    "ONNX fp16": (OnnxOptions(precision="fp16", schedulers=()), None),
+    "ONNX fp32, tiny decoder": (OnnxOptions(schedulers=()), "tiny_vae"),
+}
+ROWS = 16  # captions on the sheet
+_TEXT = 250  # pixels for a caption
+
+
+@click.command(help=__doc__)
+@click.argument("work", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option("--captions", type=click.IntRange(min=ROWS), default=256, show_default=True)
+def main(work: Path, output: Path, captions: int) -> None:
+    """Draws and scores form after form."""
+    scenes = held_out_scenes(captions)
+    with progress(quiet=False) as report:
+        pictures = _draw_all(work / "pipelines", [each.caption for each in scenes], report)
+    scores = {name: score(scenes, each).rates() for name, each in pictures.items()}
+    scores = {"the world itself": _painted(scenes), **scores}
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(scores, indent=2) + "\n"
+    (output / "scores.json").write_text(text, encoding="utf-8")
+    table = _markdown(scores)
+    (output / "scores.md").write_text(table, encoding="utf-8")
+    _sheet([each.caption for each in scenes[:ROWS]], pictures).save(output / "sheet.png")
+    click.echo(table)
+
+
+def _draw_all(pipelines: Path, captions: list[str], report: Report) -> dict[str, NDArray[np.uint8]]:
+    pictures: dict[str, NDArray[np.uint8]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        bundles = {}
+        for name, (options, decoder) in ONNX.items():
+            report(f"export: {name}", 0.0)
+            bundles[name] = Path(scratch) / name.replace(" ", "-")
+            bundles[name].mkdir()
+            student = load_checkpoint(
+                str(pipelines / "student"), decoder=decoder and str(pipelines / decoder)
+            )
+            export_onnx(prepare_export(student, options), bundles[name], lambda what, share: None)
+        plans = caption_plans(load_manifest(bundles["ONNX fp32"]), captions)
+        references = {
+            "teacher": load_checkpoint(str(pipelines / "teacher")),
+            "student": load_checkpoint(str(pipelines / "student")),
+            "student, tiny decoder": load_checkpoint(
+                str(pipelines / "student"), decoder=str(pipelines / "tiny_vae")
+            ),
+        }
+        for name, checkpoint in references.items():
+            pictures[name] = draw_reference(checkpoint, plans, _named(report, name))
+        for name, bundle in bundles.items():
+            pictures[name] = draw_bundle(bundle, plans, _named(report, name))
+    return pictures
+
+
+def _named(report: Report, name: str) -> Report:
+    return lambda what, share: report(name, share)
+
+
+def _painted(scenes: tuple) -> dict[str, float]:
+    """What the checker says of the true pictures: its own ceiling."""
+    from kdexport.calib.world.paint import paint
+
+    return score(scenes, np.stack([paint(each) for each in scenes])).rates()
+
+
+def _markdown(scores: dict[str, dict[str, float]]) -> str:
+    columns = list(next(iter(scores.values())))
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
+    lines += [
+        f"| {name} | {' | '.join(f'{100 * row[each]:.1f}' for each in columns)} |"
+        for name, row in scores.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sheet(captions: list[str], pictures: dict[str, NDArray[np.uint8]]) -> Image.Image:
+    side, head, font = 128, 40, ImageFont.load_default(13)
+    sheet = Image.new("RGB", (_TEXT + side * len(pictures), head + side * len(captions)), "white")
+    canvas = ImageDraw.Draw(sheet)
+    for column, (name, drawn) in enumerate(pictures.items()):
+        x = _TEXT + column * side
+        canvas.text((x + 4, 4), name.replace(", ", ",\n"), fill="black", font=font)
+        for row in range(len(captions)):
+            sheet.paste(Image.fromarray(drawn[row]), (x, head + row * side))
+    for row, caption in enumerate(captions):
+        canvas.text((6, head + row * side + 40), _wrapped(caption), fill="black", font=font)
+    return sheet
+
+
+def _wrapped(text: str, width: int = 34) -> str:
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += f"{word} "
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
