@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.checkpoint import Checkpoint
+from ..core.compare import compare_images, image_gates_for
 from ..core.errors import OptionError
 from ..core.manifest import Manifest, load_manifest
 from ..core.parity import QualityCheck
@@ -78,10 +79,11 @@ def measure_quality(
     if captions < 1:
         raise OptionError(f"The number of captions must be at least 1, not {captions}.")
     chosen = held_out_scenes(captions)
-    plans = caption_plans(load_manifest(bundle), [each.caption for each in chosen])
+    manifest = load_manifest(bundle)
+    plans = caption_plans(manifest, [each.caption for each in chosen])
     theirs = draw_reference(checkpoint, plans, report)[:captions]
     ours = draw_bundle(bundle, plans, report, runtime=runtime, provider=provider)[:captions]
-    check = _check(chosen, ours, theirs)
+    check = _check(chosen, ours, theirs, [each.precision for each in manifest.components])
     return Quality(check, tuple(each.caption for each in chosen), ours, theirs)
 
 
@@ -144,13 +146,20 @@ def score(chosen: Sequence[Scene], pictures: NDArray[np.uint8]) -> Scores:
 
 
 def _check(
-    chosen: Sequence[Scene], ours: NDArray[np.uint8], theirs: NDArray[np.uint8]
+    chosen: Sequence[Scene],
+    ours: NDArray[np.uint8],
+    theirs: NDArray[np.uint8],
+    precisions: Sequence[str],
 ) -> QualityCheck:
     bundle, reference = score(chosen, ours), score(chosen, theirs)
+    gates = image_gates_for(precisions)
+    pairs = zip(ours, theirs, strict=True)
+    unlike = sum(not gates.image_passes(compare_images(mine, its)) for mine, its in pairs)
     return QualityCheck(
         captions=len(chosen),
         bundle=bundle.rates(),
         reference=reference.rates(),
+        unlike=unlike,
         gate=f"overall at most {100 * _TOLERANCE:g} points below the reference",
         passed=bundle.overall >= reference.overall - _TOLERANCE,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -67,8 +68,11 @@ def print_quality(check: QualityCheck) -> None:
         [name, f"{100 * check.reference[name]:.1f}", f"{100 * check.bundle[name]:.1f}"]
         for name in check.reference
     ]
-    title = f"Held-out captions followed, of 100 ({check.captions} captions)"
+    title = f"{check.captions} captions, % right"
     print_table(title, ["what", ">diffusers", ">bundle"], rows)
+    same = check.captions - check.unlike
+    click.echo(f"{check.gate}: {'ok' if check.passed else 'FAILED'}")
+    click.echo(f"{same} of {check.captions} pictures are within the image gate")
 
 
 def save_sheet(quality: Quality, count: int, path: Path) -> None:

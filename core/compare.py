@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -104,6 +105,11 @@ def gates_for(precision: str) -> Gates:
     if precision not in GATES:
         raise OptionError(f"There are no parity gates for '{precision}', only {choices(GATES)}.")
     return GATES[precision]
+
+
+def image_gates_for(precisions: Iterable[str]) -> Gates:
+    """The loosest image gate of some precisions: a float32 decoder may follow a float16 U-Net."""
+    return min((gates_for(each) for each in precisions), key=lambda each: each.image_psnr_db)
 
 
 def compare(result: NDArray[Any], reference: NDArray[Any]) -> Difference:

@@ -72,6 +72,9 @@ class QualityCheck:
         captions: How many captions were drawn.
         bundle: The bundle's rate of right pictures by attribute, 0 to 1.
         reference: The reference's.
+        unlike: How many of the 8-bit pictures miss the image gate of the bundle's precision. Not
+            gated itself: over many steps a U-Net may turn a rounding error into another picture
+            of the same caption.
         gate: The gate in words.
         passed: Whether it holds.
     """
@@ -79,6 +82,7 @@ class QualityCheck:
     captions: int
     bundle: Mapping[str, float]
     reference: Mapping[str, float]
+    unlike: int
     gate: str
     passed: bool
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.checkpoint import Checkpoint
-from ..core.compare import compare, compare_images, gates_for
+from ..core.compare import compare, compare_images, gates_for, image_gates_for
 from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest, load_manifest
 from ..core.options import VerifyOptions
@@ -210,11 +210,7 @@ def _check_images(
 def _check_image(
     pipeline: Pipeline, run: Trajectory, manifest: Manifest, report: Report
 ) -> tuple[ImageCheck, NDArray[np.uint8] | None]:
-    # The loosest precision of the bundle: a float32 decoder after a float16 U-Net.
-    gates = min(
-        (gates_for(each.precision) for each in manifest.components),
-        key=lambda each: each.image_psnr_db,
-    )
+    gates = image_gates_for(each.precision for each in manifest.components)
     plan, what = run.plan, f"image: {run.plan.height}x{run.plan.width}"
     case = f"{plan.height}x{plan.width}, {len(run.timesteps)} calls, guidance {plan.guidance:g}"
     steps: list[StepCheck] = []

@@ -60,17 +60,28 @@ def test_true_pictures_pass_and_noise_fails():
     scenes = held_out_scenes(24)
     painted = np.stack([paint(each) for each in scenes])
     noise = np.random.default_rng(0).integers(0, 256, painted.shape, np.uint8)
-    assert _check(scenes, painted, painted).passed
-    found = _check(scenes, noise, painted)
+    assert _check(scenes, painted, painted, ["fp32"]).passed
+    found = _check(scenes, noise, painted, ["fp32"])
     assert not found.passed
     assert found.bundle["overall"] < 0.3
     assert found.reference["overall"] > 0.95
 
 
+@pytest.mark.parametrize(("precision", "unlike"), [("fp32", 1), ("fp16", 0)])
+def test_counts_pictures_that_differ_by_the_gate_of_the_precision(precision, unlike):
+    scenes = held_out_scenes(2)
+    painted = np.stack([paint(each) for each in scenes])
+    other = painted.copy()
+    other[0] ^= 3  # at most 3 of 255: between 35 and 45 dB
+    found = _check(scenes, other, painted, ["fp32", precision])
+    assert found.passed
+    assert found.unlike == unlike
+
+
 def test_pictures_of_other_captions_fail():
     scenes = held_out_scenes(24)
     painted = np.stack([paint(each) for each in scenes])
-    assert not _check(scenes, np.roll(painted, 1, axis=0), painted).passed
+    assert not _check(scenes, np.roll(painted, 1, axis=0), painted, ["fp32"]).passed
 
 
 def test_score_counts_captions():
