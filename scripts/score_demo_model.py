@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
+import torch
+from diffusers import AutoencoderKL
 from kdexport.calib.quality import (
     caption_plans,
     draw_bundle,
@@ -21,6 +24,8 @@ from kdexport.calib.quality import (
     held_out_scenes,
     score,
 )
+from kdexport.calib.world.paint import paint
+from kdexport.calib.world.scene import Scene
 from kdexport.cli.common import Report, progress
 from kdexport.core.manifest import load_manifest
 from kdexport.core.options import OnnxOptions
@@ -50,7 +55,7 @@ def main(work: Path, output: Path, captions: int) -> None:
     with progress(quiet=False) as report:
         pictures = _draw_all(work / "pipelines", [each.caption for each in scenes], report)
     scores = {name: score(scenes, each).rates() for name, each in pictures.items()}
-    scores = {"the world itself": _painted(scenes), **scores}
+    scores = {**_ceilings(work / "pipelines" / "student", scenes), **scores}
     output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(scores, indent=2) + "\n"
     (output / "scores.json").write_text(text, encoding="utf-8")
@@ -82,6 +87,9 @@ def _draw_all(pipelines: Path, captions: list[str], report: Report) -> dict[str,
         }
         for name, checkpoint in references.items():
             pictures[name] = draw_reference(checkpoint, plans, _named(report, name))
+        fast = load_checkpoint(str(pipelines / "one_step"))
+        once = [replace(plan, steps=1, guidance=0.0, negatives=None) for plan in plans]
+        pictures["one step"] = draw_reference(fast, once, _named(report, "one step"))
         for name, bundle in bundles.items():
             pictures[name] = draw_bundle(bundle, plans, _named(report, name))
     return pictures
@@ -91,11 +99,21 @@ def _named(report: Report, name: str) -> Report:
     return lambda what, share: report(name, share)
 
 
-def _painted(scenes: tuple) -> dict[str, float]:
-    """What the checker says of the true pictures: its own ceiling."""
-    from kdexport.calib.world.paint import paint
-
-    return score(scenes, np.stack([paint(each) for each in scenes])).rates()
+def _ceilings(student: Path, scenes: tuple[Scene, ...]) -> dict[str, dict[str, float]]:
+    """What the checker says of the true pictures, and of those after the autoencoder."""
+    vae = AutoencoderKL.from_pretrained(student / "vae", torch_dtype=torch.float32)
+    painted = np.stack([paint(each) for each in scenes])
+    restored = []
+    for images in np.array_split(painted, -(-len(painted) // 16)):
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+        pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        restored.append(pixels.permute(0, 2, 3, 1).numpy())
+    return {
+        "true pictures": score(scenes, painted).rates(),
+        "true pictures, autoencoder": score(scenes, np.concatenate(restored)).rates(),
+    }
 
 
 def _markdown(scores: dict[str, dict[str, float]]) -> str:
