@@ -15,8 +15,9 @@ from ..core.compare import compare_images, image_gates_for
 from ..core.errors import OptionError
 from ..core.manifest import Manifest, load_manifest
 from ..core.parity import QualityCheck
+from ..runtimes.comparison import filling_guidance
 from ..runtimes.pipeline import Pipeline
-from ..runtimes.request import Plan, Request, is_guided, make_plan
+from ..runtimes.request import Plan, Request, make_plan
 from .world.captions import scenes
 from .world.scene import Scene
 from .world.score import Scores, judge, summarize
@@ -94,12 +95,11 @@ def held_out_scenes(count: int) -> tuple[Scene, ...]:
 
 def caption_plans(manifest: Manifest, captions: Sequence[str]) -> list[Plan]:
     """Batches that a bundle can draw; a fixed batch is filled up by repeating the last caption."""
-    guidance, rows = manifest.defaults.guidance, manifest.shapes.batch
-    if rows is not None and rows % 2:
-        guidance = min(guidance, 1.0)
-    images = _BATCH if rows is None else rows // 2 if is_guided(guidance) else rows
+    guidance, images = filling_guidance(manifest, None)
+    fixed = manifest.shapes.batch is not None
+    images = images if fixed else _BATCH
     batches = [list(captions[start : start + images]) for start in range(0, len(captions), images)]
-    if rows is not None:
+    if fixed:
         batches[-1] += [batches[-1][-1]] * (images - len(batches[-1]))
     return [
         make_plan(Request(prompt=batch, guidance=guidance, seed=index), manifest)
@@ -113,13 +113,10 @@ def draw_reference(
     """The pictures of diffusers in float32, `(images, height, width, 3)`, 8-bit."""
     from ..runtimes.torch_ref import record_trajectories
 
-    pictures = []
-    for index, plan in enumerate(plans):
-        report("captions: reference", index / len(plans))
-        # One batch at a time: what is recorded along the way is not needed here.
-        (run,) = record_trajectories(checkpoint, [plan], lambda what, share: None)
-        pictures.append(run.images)
-    return np.concatenate(pictures)
+    runs = record_trajectories(
+        checkpoint, plans, lambda what, share: report("captions: reference", share)
+    )
+    return np.concatenate([run.images for run in runs])
 
 
 def draw_bundle(

@@ -16,7 +16,7 @@ def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
     Raises:
         OptionError: The bundle cannot draw what the options ask for.
     """
-    guidance, images = _guidance(manifest, options)
+    guidance, images = filling_guidance(manifest, options.guidance)
     plans = [
         make_plan(
             Request(
@@ -37,13 +37,18 @@ def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
     return plans
 
 
-def _guidance(manifest: Manifest, options: VerifyOptions) -> tuple[float, int]:
-    """Guidance and images of the main run, such that they fill a fixed number of U-Net rows."""
+def filling_guidance(manifest: Manifest, wanted: float | None) -> tuple[float, int]:
+    """Guidance and number of images that fill a fixed number of U-Net rows; else one image.
+
+    Args:
+        manifest: Of the bundle.
+        wanted: A guidance scale, or None for the bundle's, or none at all where rows are odd.
+    """
     rows = manifest.shapes.batch
-    guidance = manifest.defaults.guidance if options.guidance is None else options.guidance
+    guidance = manifest.defaults.guidance if wanted is None else wanted
     if rows is None:
         return guidance, 1
-    if options.guidance is None and rows % 2:
+    if wanted is None and rows % 2:
         guidance = 1.0
     return guidance, max(1, rows // 2) if is_guided(guidance) else rows
 

@@ -32,6 +32,7 @@ from kdexport.core.options import OnnxOptions
 from kdexport.export.load import load_checkpoint
 from kdexport.export.onnx_bundle import export_onnx
 from kdexport.export.prepare import prepare_export
+from kdexport.runtimes.image import to_uint8
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -108,8 +109,7 @@ def _ceilings(student: Path, scenes: tuple[Scene, ...]) -> dict[str, dict[str, f
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
         with torch.no_grad():
             decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
-        pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        restored.append(pixels.permute(0, 2, 3, 1).numpy())
+        restored.append(to_uint8(decoded.numpy()))
     return {
         "true pictures": score(scenes, painted).rates(),
         "true pictures, autoencoder": score(scenes, np.concatenate(restored)).rates(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 from kdexport.calib.quality import held_out_scenes
-from kdexport.calib.world.scene import SIZE
+from kdexport.calib.world.scene import SIZE, Scene
 from torch import Tensor, nn
 
 from .data import pictures, training_scenes
@@ -61,7 +61,6 @@ def train_autoencoder(
     model = (start or make_autoencoder()).to(device, memory_format=torch.channels_last)
     model.requires_grad_(True).train()
     scenes = training_scenes(SCENES)
-    shown = pictures(list(held_out_scenes(8))).to(device)
 
     def loss(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         crops = start is None and step < recipe.steps * 0.6
@@ -81,10 +80,7 @@ def train_autoencoder(
         losses = {"l1": error.abs().mean(), "l2": (error**2).mean(), "kl": _KL * divergence.mean()}
         return losses if start is None else losses | {"edges": _edges(error)}
 
-    def draw(path: Path) -> None:
-        save_sheet([shown, model.decode(model.encode(shown).latent_dist.mode()).sample], path)
-
-    fit(folder, model, recipe, loss, draw)
+    fit(folder, model, recipe, loss, _reconstructions(model, device))
     model.requires_grad_(False).eval()
     model.register_to_config(scaling_factor=_scaling(model, scenes[:256], device))
     return model
@@ -101,7 +97,6 @@ def train_decoder(
     decoder = nn.ModuleList([model.post_quant_conv, model.decoder])
     decoder.requires_grad_(True).train()
     scenes = training_scenes(len(data.mean))
-    shown = pictures(list(held_out_scenes(8))).to(device)
     scale = model.config.scaling_factor
 
     def loss(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
@@ -114,11 +109,18 @@ def train_decoder(
             error = model.decode(latents.to(device) / scale).sample.float() - images
         return {"l1": error.abs().mean(), "l2": (error**2).mean(), "edges": _edges(error)}
 
-    def draw(path: Path) -> None:
+    fit(folder, decoder, recipe, loss, _reconstructions(model, device))
+    model.requires_grad_(False).eval()
+
+
+def _reconstructions(model: AutoencoderKL, device: torch.device) -> Callable[[Path], None]:
+    """Gives the function that writes held-out pictures and, below, what the model makes of them."""
+    shown = pictures(list(held_out_scenes(8))).to(device)
+
+    def write(path: Path) -> None:
         save_sheet([shown, model.decode(model.encode(shown).latent_dist.mode()).sample], path)
 
-    fit(folder, decoder, recipe, loss, draw)
-    model.requires_grad_(False).eval()
+    return write
 
 
 def _edges(error: Tensor) -> Tensor:
@@ -137,6 +139,6 @@ def _cropped(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _scaling(model: AutoencoderKL, scenes: list, device: torch.device) -> float:
+def _scaling(model: AutoencoderKL, scenes: list[Scene], device: torch.device) -> float:
     latents = model.encode(pictures(scenes).to(device)).latent_dist.mode()
     return round(1 / latents.std().item(), 5)

@@ -147,12 +147,12 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
         }
-        _save(state, self.folder / "state.pt")
+        save_whole(state, self.folder / "state.pt")
 
     def finish(self, final: Path) -> None:
         """Leaves the averaged weights in the model and on disk."""
         self._swap()
-        _save(self.model.state_dict(), final)
+        save_whole(self.model.state_dict(), final)
         (self.folder / "state.pt").unlink(missing_ok=True)
 
     def _load(self, state: Mapping[str, object]) -> None:
@@ -176,7 +176,8 @@ class _Run:
             file.write(json.dumps(row) + "\n")
 
 
-def _save(data: object, path: Path) -> None:
+def save_whole(data: object, path: Path) -> None:
+    """Saves with torch; an interrupted save leaves an earlier file, or none, never half of one."""
     staging = path.with_suffix(".tmp")
     torch.save(data, staging)
     staging.replace(path)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from .data import pictures, training_scenes
+from .fit import save_whole
 
 EMPTY = 0.1  # part of the captions that become empty, for guidance without a classifier
 
@@ -64,6 +65,6 @@ def latent_set(
             pieces.append(torch.stack([posterior.mean, posterior.std]).float().cpu())
         both = (torch.cat(pieces, dim=1) * model.config.scaling_factor).half()
         tokens = tokenize(tokenizer, [scene.caption for scene in scenes])
-        torch.save({"mean": both[0], "deviation": both[1], "tokens": tokens}, file)
+        save_whole({"mean": both[0], "deviation": both[1], "tokens": tokens}, file)
     saved = torch.load(file, weights_only=True)
     return LatentSet(**saved, empty=tokenize(tokenizer, [""])[0])

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UNet2DConditionModel
-from kdexport.calib.quality import held_out_scenes
 from rich.progress import track
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .data import training_scenes
-from .fit import Recipe, fit
+from .fit import Recipe, fit, save_whole
 from .latents import tokenize
-from .pipeline import GUIDANCE, assemble, draw, make_scheduler
-from .sheet import save_pictures
+from .pipeline import GUIDANCE, assemble, caption_sheet, make_scheduler
 from .unets import make_tiny_student
 
 _STEPS = 10  # of the sampler that makes the pairs
@@ -78,7 +76,7 @@ def make_pairs(
             text = text_encoder(tokens[part].to(device)).last_hidden_state
             both = torch.cat([empty.expand_as(text), text])
             pieces.append(_denoised(student, noise[part].to(device), both).cpu())
-        torch.save({"noise": noise, "latents": torch.cat(pieces), "tokens": tokens}, file)
+        save_whole({"noise": noise, "latents": torch.cat(pieces), "tokens": tokens}, file)
     return Pairs(**torch.load(file, weights_only=True))
 
 
@@ -123,12 +121,8 @@ def train_one_step(
         found = model(noise * scale, time.to(device), text).sample
         return {"latents": nn.functional.huber_loss(found, wanted, delta=_HUBER) / _HUBER}
 
-    captions = [scene.caption for scene in held_out_scenes(16)]
-
-    def sheet(path: Path) -> None:
-        whole = assemble(vae, tokenizer, text_encoder, model, one_step_scheduler())
-        save_pictures(draw(whole, captions, steps=1, guidance=0.0), path)
-
+    whole = assemble(vae, tokenizer, text_encoder, model, one_step_scheduler())
+    sheet = caption_sheet(whole, steps=1, guidance=0.0)
     fit(folder, model, recipe, loss, sheet)
     model.requires_grad_(False).eval()
     return model

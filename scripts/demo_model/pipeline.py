@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 from diffusers import PNDMScheduler, StableDiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from kdexport.calib.quality import held_out_scenes
 from numpy.typing import NDArray
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from .sheet import save_pictures
+
 STEPS, GUIDANCE = 20, 4.0
 _BATCH = 16
+_SHEET = 16  # pictures
 
 
 def make_scheduler() -> PNDMScheduler:
@@ -71,3 +78,15 @@ def draw(
         )
         pictures.append((result.images * 255).round().astype(np.uint8))
     return np.concatenate(pictures)
+
+
+def caption_sheet(
+    pipeline: StableDiffusionPipeline, *, steps: int = STEPS, guidance: float = GUIDANCE
+) -> Callable[[Path], None]:
+    """Gives the function that writes a sheet of held-out captions, as the weights then are."""
+    captions = [scene.caption for scene in held_out_scenes(_SHEET)]
+
+    def write(path: Path) -> None:
+        save_pictures(draw(pipeline, captions, steps=steps, guidance=guidance), path)
+
+    return write

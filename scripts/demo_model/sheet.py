@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
+from kdexport.runtimes.image import to_uint8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -13,10 +13,8 @@ from torch import Tensor
 
 def save_sheet(rows: list[Tensor], path: Path) -> None:
     """Writes rows of pictures, each `(n, 3, height, width)` from -1 to 1, as one PNG."""
-    lines = [torch.cat(list(row), dim=2) for row in rows]
-    whole = torch.cat(lines, dim=1).permute(1, 2, 0)
-    pixels = ((whole.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    Image.fromarray(np.asarray(pixels.cpu())).save(path)
+    pictures = [to_uint8(row.float().cpu().numpy()) for row in rows]
+    save_pictures(np.concatenate(pictures), path, columns=len(rows[0]))
 
 
 def save_pictures(pictures: NDArray[np.uint8], path: Path, columns: int = 8) -> None:

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from kdexport.calib.quality import held_out_scenes
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .diffusion import Diffusion
 from .fit import Recipe, fit
 from .latents import LatentSet
-from .pipeline import assemble, draw
-from .sheet import save_pictures
+from .pipeline import assemble, caption_sheet
 from .unets import make_student
 
 # Of the three losses; BK-SDM gives each 1, on features of another scale.
@@ -39,27 +37,19 @@ def train_student(
     diffusion = Diffusion(device)
 
     def loss(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        latents, tokens = data.batch(recipe.batch, generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        time = torch.randint(diffusion.steps, (recipe.batch,), generator=generator)
-        latents, tokens, noise, time = (x.to(device) for x in (latents, tokens, noise, time))
-        noisy = diffusion.diffuse(latents, noise, time)
+        batch = diffusion.batch(data, recipe.batch, generator)
         with torch.no_grad(), _features(teacher) as wanted:
-            text = text_encoder(tokens).last_hidden_state
-            target = teacher(noisy, time, text).sample
+            text = text_encoder(batch.tokens).last_hidden_state
+            target = teacher(batch.latents, batch.time, text).sample
         with _features(student) as found:
-            predicted = student(noisy, time, text).sample
+            predicted = student(batch.latents, batch.time, text).sample
         return {
-            "denoising": _TASK * diffusion.weighted(predicted - noise, time),
-            "output": _OUTPUT * diffusion.weighted(predicted - target, time),
+            "denoising": _TASK * diffusion.weighted(predicted - batch.noise, batch.time),
+            "output": _OUTPUT * diffusion.weighted(predicted - target, batch.time),
             "features": _FEATURES * _distance(found, wanted),
         }
 
-    captions = [scene.caption for scene in held_out_scenes(16)]
-
-    def sheet(path: Path) -> None:
-        save_pictures(draw(assemble(vae, tokenizer, text_encoder, student), captions), path)
-
+    sheet = caption_sheet(assemble(vae, tokenizer, text_encoder, student))
     fit(folder, student, recipe, loss, sheet)
     student.requires_grad_(False).eval()
     return student

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from kdexport.calib.quality import held_out_scenes
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .diffusion import Diffusion
 from .fit import Recipe, fit
 from .latents import LatentSet
-from .pipeline import assemble, draw
-from .sheet import save_pictures
+from .pipeline import assemble, caption_sheet
 from .text import make_text_encoder
 from .unets import make_teacher
 
@@ -34,19 +32,12 @@ def train_teacher(
     diffusion = Diffusion(device)
 
     def loss(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        latents, tokens = data.batch(recipe.batch, generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        time = torch.randint(diffusion.steps, (recipe.batch,), generator=generator)
-        latents, tokens, noise, time = (x.to(device) for x in (latents, tokens, noise, time))
-        text = both["text"](tokens).last_hidden_state
-        predicted = both["unet"](diffusion.diffuse(latents, noise, time), time, text).sample
-        return {"denoising": diffusion.weighted(predicted - noise, time)}
+        batch = diffusion.batch(data, recipe.batch, generator)
+        text = both["text"](batch.tokens).last_hidden_state
+        predicted = both["unet"](batch.latents, batch.time, text).sample
+        return {"denoising": diffusion.weighted(predicted - batch.noise, batch.time)}
 
-    captions = [scene.caption for scene in held_out_scenes(16)]
-
-    def sheet(path: Path) -> None:
-        save_pictures(draw(assemble(vae, tokenizer, both["text"], both["unet"]), captions), path)
-
+    sheet = caption_sheet(assemble(vae, tokenizer, both["text"], both["unet"]))
     fit(folder, both, recipe, loss, sheet)
     both.requires_grad_(False).eval()
     return both["unet"], both["text"]

@@ -179,16 +179,36 @@ def test_weighted_loss_is_min_snr() -> None:
     from demo_model.diffusion import Diffusion
 
     diffusion = Diffusion(torch.device("cpu"))
-    ratio = (diffusion.signal / diffusion.noise) ** 2
+    products = diffusion.scheduler.alphas_cumprod
+    ratio = products / (1 - products)
     expected = torch.minimum(ratio, torch.tensor(5.0)) / ratio
     assert torch.allclose(diffusion.weight, expected, rtol=1e-4)
 
 
-def test_diffusing_and_cleaning_are_inverse() -> None:
+def test_a_batch_without_its_noise_is_the_latents() -> None:
     from demo_model.diffusion import Diffusion
+    from demo_model.latents import LatentSet
 
+    latents = torch.randn(1, 4, 4, 4).half()
+    data = LatentSet(latents, latents * 0, torch.ones(1, 8).long(), torch.zeros(8).long())
     diffusion = Diffusion(torch.device("cpu"))
-    latents, noise = torch.randn(2, 3, 4, 4, 4)
-    time = torch.tensor([0, 500, 999])
-    noisy = diffusion.diffuse(latents, noise, time)
-    assert torch.allclose(diffusion.clean(noisy, noise, time), latents, atol=1e-4)
+    batch = diffusion.batch(data, 32, torch.Generator().manual_seed(0))
+    products = diffusion.scheduler.alphas_cumprod[batch.time].view(-1, 1, 1, 1)
+    clean = (batch.latents - (1 - products).sqrt() * batch.noise) / products.sqrt()
+    assert torch.allclose(clean, latents.float().expand_as(clean), atol=1e-4)
+    assert len(batch.time.unique()) > 16
+
+
+def test_an_interrupted_save_leaves_no_half_file(tmp_path: Path, monkeypatch) -> None:
+    from demo_model.fit import save_whole
+
+    save_whole({"a": torch.ones(2)}, tmp_path / "a.pt")
+
+    def broken(data: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(KeyboardInterrupt):
+        save_whole({"a": torch.zeros(2)}, tmp_path / "a.pt")
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["a"].sum() == 2
