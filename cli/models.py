@@ -17,6 +17,7 @@ def models(context: click.Context, as_json: bool) -> None:
     """List the known models, or make one with random weights."""
     if context.invoked_subcommand is not None:
         return
+    from ..export.demo import DEMO_DECODERS, DEMO_MODELS
     from ..export.zoo import zoo
 
     entries = zoo().values()
@@ -52,6 +53,8 @@ def models(context: click.Context, as_json: bool) -> None:
     ]
     columns = ["name", "shape", ">U-Net", ">pixels", ">steps", ">guidance", "decoder", "Hub ids"]
     print_table("Known models (others of the same shape export all the same)", columns, rows)
+    models, decoders = ", ".join(DEMO_MODELS), ", ".join(DEMO_DECODERS)
+    click.echo(f"In the box, trained: {models}; for --decoder: {decoders}")
 
 
 @models.command()

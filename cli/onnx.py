@@ -48,7 +48,7 @@ from .common import (
 @click.option("--opset", type=int, help="ONNX opset; 21 for fused, else 18.")
 @click.option("--static", type=(int, int), metavar="H W", help="Fix the image size.")
 @click.option("--batch", type=int, help="Fix the U-Net's rows (2 per image with guidance).")
-@click.option("--decoder", help="Another VAE: a folder or Hub id.")
+@click.option("--decoder", help="Another VAE: a folder, a Hub id, or demo-tiny.")
 @click.option("--with-encoder", is_flag=True, help="Also export the VAE encoder.")
 @click.option(
     "--schedulers",
@@ -86,9 +86,9 @@ def onnx(
 ) -> None:
     """Export MODEL to a folder of ONNX files that runs without torch.
 
-    MODEL is a Hub id, a diffusers folder or zoo:NAME. The folder also loads in optimum's ONNX
-    pipelines. Unless --no-verify is given, the export is compared with diffusers at the end, and
-    kept only if every gate holds.
+    MODEL is a Hub id, a diffusers folder, zoo:NAME, or demo, the trained model in the box. The
+    folder also loads in optimum's ONNX pipelines. Unless --no-verify is given, the export is
+    compared with diffusers at the end, and kept only if every gate holds.
     """
     height, width = static or (None, None)
     options = OnnxOptions(

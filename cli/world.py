@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ..core.checkpoint import Checkpoint
 from ..core.errors import OptionError
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from ..runtimes.verify import Verification
 
 CAPTIONS = 64  # scored where the user does not say how many
-_COLUMNS = 8  # of a sheet
 
 
 def captions_to_draw(checkpoint: Checkpoint, wanted: int | None) -> int:
@@ -73,12 +69,3 @@ def print_quality(check: QualityCheck) -> None:
     same = check.captions - check.unlike
     click.echo(f"{check.gate}: {'ok' if check.passed else 'FAILED'}")
     click.echo(f"{same} of {check.captions} pictures are within the image gate")
-
-
-def save_sheet(quality: Quality, count: int, path: Path) -> None:
-    """Writes pictures of the first captions: a row of diffusers', below it the bundle's."""
-    rows: list[NDArray[np.uint8]] = []
-    for start in range(0, count, _COLUMNS):
-        for pictures in (quality.theirs, quality.ours):
-            rows.append(np.concatenate(list(pictures[start : start + _COLUMNS]), axis=1))
-    Image.fromarray(np.concatenate(rows)).save(path)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.checkpoint import Checkpoint, ComponentSource
 from ..core.errors import CheckpointError, choices
+from .demo import DEMO_DECODERS, DEMO_MODELS
 from .hub import download
 from .make import made_checkpoint, made_of
 from .zoo import zoo_defaults
@@ -69,9 +70,10 @@ def load_checkpoint(
     """Finds a model and reads its configs; weights are not touched.
 
     Args:
-        model: A diffusers folder, `zoo:NAME`, `zoo:NAME-narrow`, or a Hub id.
+        model: A diffusers folder, `demo`, `zoo:NAME`, `zoo:NAME-narrow`, or a Hub id.
         hub: How the Hub is asked.
-        decoder: Folder or Hub id of another VAE to use instead of the pipeline's own.
+        decoder: Another VAE to use instead of the pipeline's own: a folder, a Hub id, or
+            `demo-tiny` for the demo model's tiny one.
 
     Raises:
         CheckpointError: It cannot be found, or is no pipeline that kdexport supports.
@@ -119,6 +121,8 @@ def read_checkpoint(
 
 def _locate(model: str, hub: HubOptions) -> tuple[Path, str | None, bool]:
     """Folder, revision and whether the weights are made up."""
+    if model in DEMO_MODELS:
+        return DEMO_MODELS[model], None, False
     if model.startswith("zoo:"):
         return made_checkpoint(model.removeprefix("zoo:")), None, True
     path = Path(model).expanduser()
@@ -126,7 +130,7 @@ def _locate(model: str, hub: HubOptions) -> tuple[Path, str | None, bool]:
         return path.resolve(), None, False
     if path.exists():
         raise CheckpointError(
-            f"'{model}' is a file; kdexport reads a diffusers folder, a Hub id or zoo:NAME."
+            f"'{model}' is a file; kdexport reads a diffusers folder, a Hub id, zoo:NAME or demo."
         )
     folder, revision = download(model, hub.revision, hub.token, hub.offline)
     return folder, revision, False
@@ -154,7 +158,7 @@ def _component(folder: Path, name: str, library: str, class_name: str) -> Compon
 
 def _read_decoder(decoder: str, hub: HubOptions) -> ComponentSource:
     """A VAE from its own folder or repository, or from the `vae` of a pipeline."""
-    path = Path(decoder).expanduser()
+    path = DEMO_DECODERS.get(decoder, Path(decoder).expanduser())
     folder = path.resolve()
     if not path.is_dir():
         folder, _ = download(decoder, hub.revision, hub.token, hub.offline)

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from kdexport.calib.quality import (
     caption_plans,
     draw_bundle,
@@ -24,6 +24,7 @@ from kdexport.calib.quality import (
     held_out_scenes,
     score,
 )
+from kdexport.calib.sheet import picture_sheet
 from kdexport.calib.world.paint import paint
 from kdexport.calib.world.scene import Scene
 from kdexport.cli.common import Report, progress
@@ -34,7 +35,6 @@ from kdexport.export.onnx_bundle import export_onnx
 from kdexport.export.prepare import prepare_export
 from kdexport.runtimes.image import to_uint8
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 ONNX = {
     "ONNX fp32": (OnnxOptions(schedulers=()), None),
@@ -43,7 +43,6 @@ ONNX = {
     "ONNX fp32, tiny decoder": (OnnxOptions(schedulers=()), "tiny_vae"),
 }
 ROWS = 16  # captions on the sheet
-_TEXT = 250  # pixels for a caption
 
 
 @click.command(help=__doc__)
@@ -58,11 +57,13 @@ def main(work: Path, output: Path, captions: int) -> None:
     scores = {name: score(scenes, each).rates() for name, each in pictures.items()}
     scores = {**_ceilings(work / "pipelines" / "student", scenes), **scores}
     output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(scores, indent=2) + "\n"
+    data = {"captions": captions, "parameters": _sizes(work / "pipelines"), "scores": scores}
+    text = json.dumps(data, indent=2) + "\n"
     (output / "scores.json").write_text(text, encoding="utf-8")
     table = _markdown(scores)
     (output / "scores.md").write_text(table, encoding="utf-8")
-    _sheet([each.caption for each in scenes[:ROWS]], pictures).save(output / "sheet.png")
+    captions_shown = [each.caption for each in scenes[:ROWS]]
+    picture_sheet(captions_shown, pictures).save(output / "sheet.png")
     click.echo(table)
 
 
@@ -116,6 +117,15 @@ def _ceilings(student: Path, scenes: tuple[Scene, ...]) -> dict[str, dict[str, f
     }
 
 
+def _sizes(pipelines: Path) -> dict[str, int]:
+    """Parameters of each U-Net."""
+    names = {"teacher": "teacher", "student": "student", "one step": "one_step"}
+    return {
+        name: UNet2DConditionModel.from_pretrained(pipelines / folder / "unet").num_parameters()
+        for name, folder in names.items()
+    }
+
+
 def _markdown(scores: dict[str, dict[str, float]]) -> str:
     columns = list(next(iter(scores.values())))
     lines = [f"| | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
@@ -124,29 +134,6 @@ def _markdown(scores: dict[str, dict[str, float]]) -> str:
         for name, row in scores.items()
     ]
     return "\n".join(lines) + "\n"
-
-
-def _sheet(captions: list[str], pictures: dict[str, NDArray[np.uint8]]) -> Image.Image:
-    side, head, font = 128, 40, ImageFont.load_default(13)
-    sheet = Image.new("RGB", (_TEXT + side * len(pictures), head + side * len(captions)), "white")
-    canvas = ImageDraw.Draw(sheet)
-    for column, (name, drawn) in enumerate(pictures.items()):
-        x = _TEXT + column * side
-        canvas.text((x + 4, 4), name.replace(", ", ",\n"), fill="black", font=font)
-        for row in range(len(captions)):
-            sheet.paste(Image.fromarray(drawn[row]), (x, head + row * side))
-    for row, caption in enumerate(captions):
-        canvas.text((6, head + row * side + 40), _wrapped(caption), fill="black", font=font)
-    return sheet
-
-
-def _wrapped(text: str, width: int = 34) -> str:
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] += f"{word} "
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,16 @@ from demo_model.tiny_autoencoder import train_tiny_autoencoder
 from diffusers import StableDiffusionPipeline
 
 PICTURES = 32_000  # in the training set of the U-Nets
-PAIRS = 16_000  # drawn by the student for the one-step model
+PAIRS = 8_000  # drawn by the student for the one-step model
 
 RECIPES = {
     "autoencoder": Recipe(steps=2600, batch=4, rate=1e-3, warmup=100, draw_every=200),
     "outlines": Recipe(steps=3600, batch=4, rate=3e-4, warmup=100, seed=1, draw_every=600),
     "teacher": Recipe(steps=7000, batch=32, rate=8e-4, warmup=200, draw_every=1000),
-    "student": Recipe(steps=2500, batch=32, rate=6e-4, warmup=100, draw_every=500),
-    "decoder": Recipe(steps=2500, batch=6, rate=3e-4, warmup=100, seed=2, draw_every=500),
-    "tiny": Recipe(steps=2000, batch=6, rate=1e-3, warmup=100, draw_every=500),
-    "one_step": Recipe(steps=4000, batch=32, rate=6e-4, warmup=100, draw_every=500),
+    "student": Recipe(steps=2000, batch=32, rate=6e-4, warmup=100, draw_every=500),
+    "decoder": Recipe(steps=2000, batch=6, rate=3e-4, warmup=100, seed=2, draw_every=500),
+    "tiny": Recipe(steps=1600, batch=6, rate=1e-3, warmup=100, draw_every=500),
+    "one_step": Recipe(steps=2500, batch=32, rate=6e-4, warmup=100, draw_every=500),
 }
 
 
