@@ -12,6 +12,7 @@ import transformers
 from ..core.checkpoint import Checkpoint, ComponentSource
 from ..core.errors import CheckpointError
 from ..core.manifest import TextEncoding
+from .clip_skip import hidden_outputs
 
 TOKENIZER_FILE = "tokenizer.json"
 _COPIED = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -53,12 +54,19 @@ def write_tokenizer_files(checkpoint: Checkpoint, encoder: str, bundle: Path) ->
     return _encoding(checkpoint, encoder, tokenizer, f"{name}/{TOKENIZER_FILE}")
 
 
+def require_tokenizers(checkpoint: Checkpoint) -> None:
+    """Raises `CheckpointError` naming the first tokenizer that the pipeline lacks."""
+    for encoder in checkpoint.text_encoders:
+        folder = checkpoint.folder / encoder.replace("text_encoder", "tokenizer")
+        if not folder.is_dir():
+            raise CheckpointError(f"The pipeline lacks the folder '{folder}'; complete it.")
+
+
 def _load_tokenizer(folder: Path) -> Any:
-    if not folder.is_dir():
-        raise CheckpointError(f"The pipeline lacks the folder '{folder}'; complete it.")
     try:
         return transformers.CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    # The tokenizers library raises nothing more special than Exception.
+    except Exception as error:
         raise CheckpointError(
             f"'{folder}' holds no CLIP tokenizer that transformers can read ({error})."
         ) from error
@@ -74,8 +82,7 @@ def _write_config(path: Path, encoder: ComponentSource) -> None:
 
 
 def _encoding(checkpoint: Checkpoint, encoder: str, tokenizer: Any, file: str) -> TextEncoding:
-    sdxl = checkpoint.family == "sdxl"
-    layers = checkpoint.components[encoder].config["num_hidden_layers"]
+    hidden, negative = hidden_outputs(checkpoint, encoder)
     return TextEncoding(
         role=encoder,
         tokenizer=file,
@@ -83,9 +90,9 @@ def _encoding(checkpoint: Checkpoint, encoder: str, tokenizer: Any, file: str) -
         bos_token_id=int(tokenizer.bos_token_id),
         eos_token_id=int(tokenizer.eos_token_id),
         pad_token_id=int(tokenizer.pad_token_id),
-        # SDXL skips the last layer and the final norm; there are layers + 1 hidden states.
-        hidden_output=f"hidden_states.{layers - 1}" if sdxl else "last_hidden_state",
+        hidden_output=hidden,
         pooled_output="text_embeds" if encoder == "text_encoder_2" else None,
+        negative_output=None if negative == hidden else negative,
     )
 
 

@@ -1,7 +1,7 @@
 """Weight files read tensor by tensor, never as a whole.
 
-Only the headers of the safetensors files are kept. A tensor is read with one positioned read into
-its own buffer: a memory map would count every page it touched as resident memory.
+Of safetensors files only the headers are kept. A tensor is read with one positioned read into its
+own buffer: a memory map would count every page it touched as resident memory. Pickles are mapped.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from ..core.checkpoint import Checkpoint, ComponentSource
 from ..core.errors import WeightsError, listing
 from ..core.folder import sha256_of
+from ..core.weight_files import PICKLES, weight_files
+from .pickles import read_pickle
+from .single_file import component_tensors
+from .tensors import ReadableTensor
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -30,11 +34,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype(np.int32),
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
-}
-
-_FILE_NAMES = {
-    "diffusers": "diffusion_pytorch_model.safetensors",
-    "transformers": "model.safetensors",
 }
 
 # Buffers that old checkpoints carry and newer classes compute themselves.
@@ -66,7 +65,31 @@ class StoredTensor:
 class Weights:
     """The tensors of one component, by the name that the current class gives them."""
 
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, ReadableTensor]
+
+
+def read_tensors(file: Path) -> Mapping[str, ReadableTensor]:
+    """Opens a weight file; raises `WeightsError` where it is damaged or asks to run code.
+
+    Args:
+        file: A safetensors file, or by its suffix a pickle.
+    """
+    return read_pickle(file) if file.suffix in PICKLES else _read_header(file)
+
+
+def stored_tensors(source: ComponentSource) -> dict[str, ReadableTensor]:
+    """The tensors of a component by the names that its files give them.
+
+    Those of a single-file checkpoint come with the names of diffusers and transformers.
+
+    Raises:
+        WeightsError: There are no weight files, one is damaged, or a single file does not hold
+            what the config describes.
+    """
+    stored: dict[str, ReadableTensor] = {}
+    for file in weight_files(source):
+        stored.update(read_tensors(file))
+    return component_tensors(source, stored) if source.file is not None else stored
 
 
 def open_weights(source: ComponentSource, expected: Mapping[str, tuple[int, ...]]) -> Weights:
@@ -80,45 +103,27 @@ def open_weights(source: ComponentSource, expected: Mapping[str, tuple[int, ...]
         The tensors named as in `expected`.
 
     Raises:
-        WeightsError: No safetensors file, an unreadable one, or keys or shapes that do not fit;
-            the message names them.
+        WeightsError: No weight files, a damaged one, or keys or shapes that do not fit; the
+            message names them.
     """
-    stored: dict[str, StoredTensor] = {}
-    for file in _weight_files(source):
-        stored.update(_read_header(file))
+    stored = stored_tensors(source)
     named = {_current_name(name, expected): tensor for name, tensor in stored.items()}
     _require_fit(source, expected, named)
     return Weights({name: named[name] for name in expected})
 
 
 def weight_hashes(checkpoint: Checkpoint) -> dict[str, str]:
-    """SHA-256 of every weight file of a pipeline, by `component/file`."""
-    return {
-        f"{name}/{file.name}": sha256_of(file)
+    """SHA-256 of every weight file of a pipeline and its adapters, by `component/file` or file."""
+    files = {
+        file.name if source.file is not None else f"{name}/{file.name}": file
         for name, source in checkpoint.components.items()
-        for file in _weight_files(source)
+        for file in weight_files(source)
     }
-
-
-def _weight_files(source: ComponentSource) -> tuple[Path, ...]:
-    name = _FILE_NAMES[source.library]
-    single, index = source.folder / name, source.folder / f"{name}.index.json"
-    if single.is_file():
-        return (single,)
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = tuple(source.folder / shard for shard in shards)
-        missing = [file.name for file in files if not file.is_file()]
-        if missing:
-            raise WeightsError(
-                f"'{source.folder}' lacks the shards {listing(missing)}; download them again."
-            )
-        return files
-    found = sorted(path.name for path in source.folder.iterdir() if path.suffix != ".json")
-    raise WeightsError(
-        f"'{source.folder}' holds no {name} (it holds {listing(found) or 'no weights'}); convert "
-        "the checkpoint with diffusers' save_pretrained(safe_serialization=True)."
-    )
+    for number, adapter in enumerate(checkpoint.adapters):
+        for each in adapter.files:
+            folder = "/".join(filter(None, (f"adapter_{number}", each.component)))
+            files |= {f"{folder}/{path.name}": path for path in each.paths}
+    return {name: sha256_of(file) for name, file in files.items()}
 
 
 def _read_header(file: Path) -> dict[str, StoredTensor]:
@@ -160,7 +165,7 @@ def _current_name(name: str, expected: Mapping[str, tuple[int, ...]]) -> str:
 def _require_fit(
     source: ComponentSource,
     expected: Mapping[str, tuple[int, ...]],
-    stored: Mapping[str, StoredTensor],
+    stored: Mapping[str, ReadableTensor],
 ) -> None:
     missing = [name for name in expected if name not in stored]
     extra = [name for name in stored if name not in expected and not _IGNORABLE.search(name)]

@@ -8,6 +8,7 @@ import torch
 import transformers
 from kdexport.core.checkpoint import ComponentSource
 from kdexport.core.errors import WeightsError
+from kdexport.core.weight_files import weight_files
 from kdexport.export.skeleton import build_skeleton, parameter_shapes
 from kdexport.export.weights import open_weights
 from safetensors.torch import load_file, save_file
@@ -141,7 +142,34 @@ def test_a_damaged_file(vae, damage):
         open_all(vae)
 
 
-def test_only_pickles(vae):
-    (vae.folder / WEIGHTS).rename(vae.folder / "diffusion_pytorch_model.bin")
-    with pytest.raises(WeightsError, match=r"holds no .*safetensors \(it holds .*bin\); convert"):
-        open_all(vae)
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "pickles"])
+def test_every_form_of_weights(vae, safe, variant, shards):
+    """What diffusers saves, we find, and so does diffusers with the same words."""
+    module = diffusers.AutoencoderKL.from_pretrained(vae.folder)
+    (vae.folder / WEIGHTS).unlink()
+    size = {"max_shard_size": "10KB"} if shards else {}
+    module.save_pretrained(vae.folder, safe_serialization=safe, variant=variant, **size)
+    source = replace(vae, variant=variant)
+    assert len(weight_files(source)) > 1 if shards else len(weight_files(source)) == 1
+    options = {"variant": variant, "use_safetensors": safe}
+    reference = diffusers.AutoencoderKL.from_pretrained(vae.folder, **options)
+    tensors = open_all(source).tensors
+    for name, tensor in reference.state_dict().items():
+        np.testing.assert_array_equal(tensors[name].read(), tensor.numpy())
+
+
+def test_a_text_encoder_in_pickles(tmp_path):
+    config = transformers.CLIPTextConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, projection_dim=8,
+    )  # fmt: skip
+    module = transformers.CLIPTextModelWithProjection(config)
+    tensors = {**module.state_dict(), "text_model.embeddings.position_ids": torch.arange(77)[None]}
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    kind = type(module).__name__
+    source = ComponentSource("text_encoder", "transformers", kind, tmp_path, config.to_dict())
+    weights = open_all(source)
+    for key, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(weights.tensors[key].read(), tensor.numpy())
