@@ -28,19 +28,22 @@ from kdexport.calib.sheet import picture_sheet
 from kdexport.calib.world.paint import paint
 from kdexport.calib.world.scene import Scene
 from kdexport.cli.common import Report, progress
-from kdexport.core.manifest import load_manifest
-from kdexport.core.options import OnnxOptions
+from kdexport.core.adapters import Adapter
+from kdexport.core.checkpoint import Checkpoint
+from kdexport.core.options import ModelOptions, OnnxOptions
 from kdexport.export.load import load_checkpoint
 from kdexport.export.onnx_bundle import export_onnx
 from kdexport.export.prepare import prepare_export
 from kdexport.runtimes.image import to_uint8
 from numpy.typing import NDArray
 
+# Bundle to the form that it is made of, and to its precision.
 ONNX = {
-    "ONNX fp32": (OnnxOptions(schedulers=()), None),
-    "ONNX mixed": (OnnxOptions(precision="mixed", schedulers=()), None),
-    "ONNX fp16": (OnnxOptions(precision="fp16", schedulers=()), None),
-    "ONNX fp32, tiny decoder": (OnnxOptions(schedulers=()), "tiny_vae"),
+    "ONNX fp32": ("student", "fp32"),
+    "ONNX mixed": ("student", "mixed"),
+    "ONNX fp16": ("student", "fp16"),
+    "ONNX fp32, tiny decoder": ("student, tiny decoder", "fp32"),
+    "ONNX fp32, fast adapter": ("student, fast adapter", "fp32"),
 }
 ROWS = 16  # captions on the sheet
 
@@ -68,33 +71,40 @@ def main(work: Path, output: Path, captions: int) -> None:
 
 
 def _draw_all(pipelines: Path, captions: list[str], report: Report) -> dict[str, NDArray[np.uint8]]:
-    pictures: dict[str, NDArray[np.uint8]] = {}
+    forms, pictures = _forms(pipelines), {}
     with tempfile.TemporaryDirectory() as scratch:
-        bundles = {}
-        for name, (options, decoder) in ONNX.items():
+        bundles, plans = {}, {}
+        for name, (form, precision) in ONNX.items():
             report(f"export: {name}", 0.0)
             bundles[name] = Path(scratch) / name.replace(" ", "-")
             bundles[name].mkdir()
-            student = load_checkpoint(
-                str(pipelines / "student"), decoder=decoder and str(pipelines / decoder)
-            )
-            export_onnx(prepare_export(student, options), bundles[name], lambda what, share: None)
-        plans = caption_plans(load_manifest(bundles["ONNX fp32"]), captions)
-        references = {
-            "teacher": load_checkpoint(str(pipelines / "teacher")),
-            "student": load_checkpoint(str(pipelines / "student")),
-            "student, tiny decoder": load_checkpoint(
-                str(pipelines / "student"), decoder=str(pipelines / "tiny_vae")
-            ),
-        }
-        for name, checkpoint in references.items():
-            pictures[name] = draw_reference(checkpoint, plans, _named(report, name))
-        fast = load_checkpoint(str(pipelines / "one_step"))
-        once = [replace(plan, steps=1, guidance=0.0, negatives=None) for plan in plans]
-        pictures["one step"] = draw_reference(fast, once, _named(report, "one step"))
+            options = OnnxOptions(precision=precision, schedulers=())
+            prepared = prepare_export(forms[form], options)
+            manifest = export_onnx(prepared, bundles[name], lambda what, share: None)
+            plans[form] = caption_plans(manifest, captions)
+        for name, checkpoint in forms.items():
+            drawn = plans.get(name, plans["student"])
+            pictures[name] = draw_reference(checkpoint, drawn, _named(report, name))
         for name, bundle in bundles.items():
-            pictures[name] = draw_bundle(bundle, plans, _named(report, name))
+            pictures[name] = draw_bundle(bundle, plans[ONNX[name][0]], _named(report, name))
     return pictures
+
+
+def _forms(pipelines: Path) -> dict[str, Checkpoint]:
+    """What is drawn with diffusers."""
+
+    def student(extra: ModelOptions) -> Checkpoint:
+        return load_checkpoint(str(pipelines / "student"), extra=extra)
+
+    settings = json.loads((pipelines / "fast" / "settings.json").read_text(encoding="utf-8"))
+    fast = student(ModelOptions(adapters=(Adapter(str(pipelines / "fast")),)))
+    defaults = {**fast.defaults, **settings["defaults"]}
+    return {
+        "teacher": load_checkpoint(str(pipelines / "teacher")),
+        "student": student(ModelOptions()),
+        "student, tiny decoder": student(ModelOptions(decoder=str(pipelines / "tiny_vae"))),
+        "student, fast adapter": replace(fast, scheduler=settings["scheduler"], defaults=defaults),
+    }
 
 
 def _named(report: Report, name: str) -> Report:
@@ -119,10 +129,9 @@ def _ceilings(student: Path, scenes: tuple[Scene, ...]) -> dict[str, dict[str, f
 
 def _sizes(pipelines: Path) -> dict[str, int]:
     """Parameters of each U-Net."""
-    names = {"teacher": "teacher", "student": "student", "one step": "one_step"}
     return {
-        name: UNet2DConditionModel.from_pretrained(pipelines / folder / "unet").num_parameters()
-        for name, folder in names.items()
+        name: UNet2DConditionModel.from_pretrained(pipelines / name / "unet").num_parameters()
+        for name in ("teacher", "student")
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from kdexport.cli.main import main
 from kdexport.core.errors import CheckpointError
 from kdexport.core.manifest import load_manifest
-from kdexport.export.demo import DEMO_DECODERS, DEMO_MODELS
+from kdexport.export.demo import DEMO_ADAPTERS, DEMO_DECODERS, DEMO_MODELS
 from kdexport.export.load import load_checkpoint
 from PIL import Image
 from safetensors import safe_open
@@ -52,6 +52,14 @@ def test_is_a_trained_pipeline_of_half_precision(name):
         assert dtypes <= {"F16", "I64"}, component.name
 
 
+def test_the_fast_adapter_needs_four_steps_and_no_guidance():
+    checkpoint = load_checkpoint("demo-fast")
+    assert checkpoint.components == load_checkpoint("demo").components
+    assert [each.adapter.model for each in checkpoint.adapters] == ["demo-fast"]
+    assert checkpoint.scheduler["_class_name"] == "DPMSolverMultistepScheduler"
+    assert (checkpoint.defaults["steps"], checkpoint.defaults["guidance"]) == (4, 1.0)
+
+
 def test_blocks_are_removed():
     unet = load_checkpoint("demo").component("unet").config
     assert (unet["mid_block_type"], unet["layers_per_block"]) == (None, 1)
@@ -91,6 +99,7 @@ def test_the_demo_ends_with_pictures_and_figures(shown):
 # Every shipped piece in another precision: name, decoder, what it is scored like.
 FORMS = [
     ("demo", "demo-tiny", "mixed", "student, tiny decoder"),
+    ("demo-fast", None, "fp32", "student, fast adapter"),
 ]
 
 
@@ -109,4 +118,4 @@ def test_forms_draw_their_captions(tmp_path, model, decoder, precision, form):
 def test_decoders_are_listed(capsys):
     assert call("models") == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in (*DEMO_MODELS, *DEMO_DECODERS))
+    assert all(name in out for name in (*DEMO_MODELS, *DEMO_ADAPTERS, *DEMO_DECODERS))

@@ -41,11 +41,18 @@ class Diffusion:
         # Min-SNR (arXiv 2303.09556): the easy, nearly clean steps do not drown the others.
         self.weight = (ratio.clamp(max=_GAMMA) / ratio).to(device)
 
-    def batch(self, data: LatentSet, rows: int, generator: torch.Generator) -> Noisy:
-        """A random batch with noise of random strength."""
+    def batch(
+        self,
+        data: LatentSet,
+        rows: int,
+        generator: torch.Generator,
+        times: Tensor | None = None,
+    ) -> Noisy:
+        """A random batch with noise of random strength, or of that at some of `times`."""
         latents, tokens = data.batch(rows, generator)
         noise = torch.randn(latents.shape, generator=generator)
-        time = torch.randint(len(self.weight), (rows,), generator=generator)
+        choices = torch.arange(len(self.weight)) if times is None else times
+        time = choices[torch.randint(len(choices), (rows,), generator=generator)]
         latents, tokens, noise, time = (x.to(self.device) for x in (latents, tokens, noise, time))
         return Noisy(self.scheduler.add_noise(latents, noise, time), noise, time, tokens)
 

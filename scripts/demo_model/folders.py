@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from kdexport.calib.quality import WORLD_KEY
 from kdexport.core.folder import whole_folder
-from kdexport.export.load import DEFAULTS_KEY
+from kdexport.export.pipeline_folder import DEFAULTS_KEY
 
 
 def write_pipeline(

@@ -131,15 +131,6 @@ def test_student_has_the_blocks_of_bk_sdm_small(narrow) -> None:
     assert parameters(student) <= 0.5 * parameters(teacher)
 
 
-def test_tiny_student_has_the_blocks_of_bk_sdm_tiny(narrow) -> None:
-    from demo_model.unets import make_student, make_teacher, make_tiny_student
-    from diffusers import UNet2DConditionModel
-
-    tiny = make_tiny_student(make_student(make_teacher()))
-    theirs = UNet2DConditionModel.from_pretrained(narrow("bk-sdm-tiny") / "unet")
-    assert names(tiny) == names(theirs)
-
-
 def test_student_starts_from_the_teachers_remaining_layers() -> None:
     from demo_model.unets import make_student, make_teacher
 
@@ -197,6 +188,9 @@ def test_a_batch_without_its_noise_is_the_latents() -> None:
     clean = (batch.latents - (1 - products).sqrt() * batch.noise) / products.sqrt()
     assert torch.allclose(clean, latents.float().expand_as(clean), atol=1e-4)
     assert len(batch.time.unique()) > 16
+    some = torch.tensor([999, 249])
+    batch = diffusion.batch(data, 32, torch.Generator().manual_seed(0), times=some)
+    assert set(batch.time.tolist()) == set(some.tolist())
 
 
 def test_an_interrupted_save_leaves_no_half_file(tmp_path: Path, monkeypatch) -> None:
