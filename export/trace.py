@@ -12,6 +12,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..core.errors import ExportError
+from .dimensions import evaluate, split_size
+from .lower import lower
 from .wrap import Port, Wrapped
 
 # diffusers' Upsample2D branches on 64 rows and more, which would become a guard.
@@ -38,14 +40,14 @@ def trace_onnx(
     Raises:
         ExportError: The tracer cannot follow the module.
     """
-    dims = _dimensions(wrapped, static)
     with mode:
         examples = tuple(_example(port, wrapped.multiple, static) for port in wrapped.inputs)
-    shapes = tuple(_dynamic_shape(port, dims) for port in wrapped.inputs)
+    shapes = _dynamic_shapes(wrapped, static)
     try:
         with _quiet(), torch.no_grad(), mode:
             # `forward` takes *inputs, hence the extra level.
             program = torch.export.export(wrapped, examples, dynamic_shapes=(shapes,))
+        lower(program)
         with _quiet():
             exported = torch.onnx.export(
                 program, dynamo=True, opset_version=opset, optimize=False, verbose=False
@@ -62,33 +64,39 @@ def trace_onnx(
     return model
 
 
-def _dimensions(wrapped: Wrapped, static: Mapping[str, int]) -> dict[str, torch.export.Dim]:
-    """The symbolic dimensions, each a multiple of what the component allows."""
-    named = {size for port in wrapped.inputs for size in port.shape if isinstance(size, str)}
-    dims = {}
-    if "batch" in named and "batch" not in static:
-        dims["batch"] = torch.export.Dim("batch", max=_MOST_ROWS)
-    for name in ("height", "width"):
-        if name not in static:
-            dims[name] = wrapped.multiple * torch.export.Dim(f"_{name}")
-    return dims
+def _dynamic_shapes(
+    wrapped: Wrapped, static: Mapping[str, int]
+) -> tuple[dict[int, torch.export.Dim], ...]:
+    """The symbolic dimension of each dynamic axis, an item per input.
+
+    Height and width are multiples of what the component allows, so that a size computed with one
+    of them (`height // 2`) is a multiple of the same symbol.
+    """
+    roots = {
+        "batch": torch.export.Dim("batch", max=_MOST_ROWS),
+        "height": torch.export.Dim("_height"),
+        "width": torch.export.Dim("_width"),
+    }
+    units = {"height": wrapped.multiple, "width": wrapped.multiple}
+
+    def symbol(size: int | str) -> torch.export.Dim | None:
+        if isinstance(size, int):
+            return None
+        name, factor, divisor = split_size(size)
+        if name in static:
+            return None
+        return factor * units[name] // divisor * roots[name] if name in units else roots[name]
+
+    return tuple(
+        {axis: dim for axis, size in enumerate(port.shape) if (dim := symbol(size)) is not None}
+        for port in wrapped.inputs
+    )
 
 
 def _example(port: Port, multiple: int, static: Mapping[str, int]) -> torch.Tensor:
     units = {"batch": 1, "height": multiple, "width": multiple}
-    sizes = [
-        static.get(size, _EXAMPLES[size] * units[size]) if isinstance(size, str) else size
-        for size in port.shape
-    ]
-    return torch.zeros(sizes, dtype=port.dtype)
-
-
-def _dynamic_shape(port: Port, dims: Mapping[str, torch.export.Dim]) -> dict[int, object]:
-    return {
-        axis: dims[size]
-        for axis, size in enumerate(port.shape)
-        if isinstance(size, str) and size in dims
-    }
+    values = {name: size * units[name] for name, size in _EXAMPLES.items()} | dict(static)
+    return torch.zeros([int(evaluate(size, values)) for size in port.shape], dtype=port.dtype)
 
 
 def _is_fake(value: ir.Value) -> bool:
