@@ -17,7 +17,8 @@ from ..core.manifest import Manifest, load_manifest
 from ..core.parity import QualityCheck
 from ..runtimes.comparison import filling_guidance
 from ..runtimes.pipeline import Pipeline
-from ..runtimes.request import Plan, Request, make_plan
+from ..runtimes.plan import Plan, make_plan
+from ..runtimes.request import Request
 from .world.captions import scenes
 from .world.scene import Scene
 from .world.score import Scores, judge, summarize
@@ -50,8 +51,11 @@ class Quality:
 
 
 def draws_the_world(checkpoint: Checkpoint) -> bool:
-    """Whether a pipeline was trained on the procedural world, so that it can be scored."""
-    return bool(checkpoint.index.get(WORLD_KEY))
+    """Whether a pipeline was trained on the procedural world, so that it can be scored.
+
+    A ControlNet would need a picture for every caption.
+    """
+    return bool(checkpoint.index.get(WORLD_KEY)) and checkpoint.control is None
 
 
 def measure_quality(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 import click
 from rich.console import Console
@@ -15,7 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..core.errors import DependencyError
-from ..core.parity import ParityRecord
+
+if TYPE_CHECKING:
+    from ..core.parity import ParityRecord
 
 Report = Callable[[str, float], None]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,6 +41,27 @@ def hub_options(command: F) -> F:
         click.option("--offline", is_flag=True, help="Use only what the Hub's cache holds."),
         click.option("--token", envvar="HF_TOKEN", help="Access token of the Hub."),
         click.option("--revision", help="Branch, tag or commit of the Hub repository."),
+    ):
+        command = option(command)
+    return command
+
+
+def model_options(command: F) -> F:
+    """Adds the options that say what a model consists of, fields of `ModelOptions`."""
+    for option in (
+        click.option(
+            "--controlnet", help="A ControlNet to draw after pictures: a folder or Hub id."
+        ),
+        click.option("--variant", help="Variant of the weight files, such as fp16."),
+        click.option(
+            "--config",
+            help="What a single-file checkpoint looks like: a folder, a Hub id, or zoo:NAME.",
+        ),
+        click.option(
+            "--base",
+            help="The pipeline that completes a U-Net or single file: a folder or Hub id.",
+        ),
+        click.option("--decoder", help="Another VAE: a folder, a Hub id, zoo:NAME or demo-tiny."),
     ):
         command = option(command)
     return command
@@ -93,6 +117,28 @@ def progress(quiet: bool) -> Iterator[Report]:
             bars.update(task, completed=1.0)
 
 
+def show_warnings(shown: type[Warning]) -> None:
+    """Shows warnings of the class `shown` on standard error as a line each, others as before."""
+    others = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, shown):
+            click.secho(f"Warning: {message}", fg="yellow", err=True)
+        else:
+            others(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    # Also where an earlier command of this process has said the same.
+    warnings.simplefilter("always", shown)
+
+
 def print_json(data: Any) -> None:
     """Prints JSON on standard output."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
@@ -122,8 +168,8 @@ def print_parity(record: ParityRecord) -> None:
             _verdict(check.passed),
         ]
         for check in record.components
-        # Hidden states by the dozen say nothing more, unless one of them fails.
-        if not check.output.startswith("hidden_states") or not check.passed
+        # Hidden states and residuals by the dozen say nothing more, unless one of them fails.
+        if not check.output.startswith(("hidden_states", "down_block_residual")) or not check.passed
     ]
     for run in record.runs:
         if run.steps:

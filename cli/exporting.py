@@ -48,14 +48,19 @@ def export_and_verify(
 
     Raises:
         OptionError: The size to verify at does not fit the model.
+        DependencyError: Adapters are to be verified, and peft is missing.
         ParityError: A gate failed; no bundle is left.
         KdexportError: The export failed; no bundle is left.
     """
     from ..export.onnx_bundle import export_onnx
     from ..export.prepare import prepare_export
-    from ..runtimes.request import fitting_size
+    from ..runtimes.plan import fitting_size
 
     require_vacant(bundle, overwrite)
+    if verify and checkpoint.adapters:
+        from ..runtimes.torch_lora import require_peft
+
+        require_peft()
     prepared = prepare_export(checkpoint, options)
     if verify:
         # Now, not after minutes of exporting.

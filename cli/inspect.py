@@ -7,11 +7,20 @@ from typing import Any
 
 import click
 
-from ..core.manifest import MANIFEST_NAME, Manifest, TensorSpec, check_files, load_manifest
+from ..core.manifest import (
+    MANIFEST_NAME,
+    ControlRecord,
+    Manifest,
+    TensorSpec,
+    check_files,
+    load_manifest,
+)
+from ..core.options import ModelOptions
 from .common import (
     hub_options,
     json_option,
     megabytes,
+    model_options,
     print_json,
     print_table,
     require_export,
@@ -22,12 +31,18 @@ from .common import (
 @click.argument("target", metavar="MODEL|BUNDLE")
 @click.option("--size", type=(int, int), metavar="H W", help="Image size to count MACs at.")
 @click.option("--plan", is_flag=True, help="Also show the files that an export would write.")
+@model_options
 @hub_options
 @json_option
 def inspect(
     target: str,
     size: tuple[int, int] | None,
     plan: bool,
+    decoder: str | None,
+    base: str | None,
+    config: str | None,
+    variant: str | None,
+    controlnet: str | None,
     revision: str | None,
     token: str | None,
     offline: bool,
@@ -38,10 +53,13 @@ def inspect(
         _inspect_bundle(Path(target), as_json)
         return
     require_export()
-    from ..export.load import HubOptions
+    from ..export.hub import HubOptions
     from ..export.summary import summarize
 
-    summary = summarize(target, HubOptions(revision, token, offline), size)
+    extra = ModelOptions(
+        decoder=decoder, base=base, config=config, variant=variant, controlnet=controlnet
+    )
+    summary = summarize(target, HubOptions(revision, token, offline), size, extra)
     if as_json:
         print_json(summary.to_json())
         return
@@ -94,8 +112,13 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         f"{record.name} ({record.scheduler}, {record.steps[0]} to {record.steps[-1]} steps)"
         for record in manifest.samplers
     ]
+    from_picture = [record.name for record in manifest.samplers if record.image is not None]
     return {
         "source": manifest.source.model,
+        "adapters": "\n".join(
+            f"{each.model} at {each.scale:g}" for each in manifest.source.adapters
+        )
+        or "none",
         "random weights": "yes" if manifest.source.random_weights else "no",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
         "default size": f"{defaults.height}x{defaults.width}",
@@ -103,10 +126,21 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         if shapes.height
         else f"multiples of {shapes.multiple}",
         "steps, guidance": f"{defaults.steps}, {defaults.guidance:g}",
+        **({"control": _control(manifest.control)} if manifest.control else {}),
+        "guidance": "an embedding of the scale"
+        if manifest.guidance_embedding
+        else "two U-Net rows per image above 1",
+        "clip-skip": manifest.source.clip_skip or "none",
         "samplers": "\n".join(samplers),
+        "image to image": ", ".join(from_picture) or "no (export with --with-encoder)",
         "parity": verdict,
         "size": megabytes(sum(record.bytes for record in manifest.files)),
     }
+
+
+def _control(control: ControlRecord) -> str:
+    inverted = ", pictures inverted first" if control.invert else ""
+    return f"ControlNet, default scale {control.scale:g}{inverted}"
 
 
 def _bundle_json(manifest: Manifest) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from types import FrameType
 import click
 
 from .. import __version__
-from ..core.errors import KdexportError
+from ..core.errors import CheckpointWarning, KdexportError
+from .common import show_warnings
 
 COMMANDS: dict[str, str] = {
     "onnx": "onnx:onnx",
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Their notes about optional packages are not about the user's model.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    show_warnings(CheckpointWarning)
     # A terminated command must clean up as a cancelled one does.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

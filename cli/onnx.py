@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from ..core.adapters import Adapter
 from ..core.manifest import Manifest
 from ..core.options import (
     ATTENTIONS,
     DEFAULT_SCHEDULERS,
     PRECISIONS,
+    ModelOptions,
     OnnxOptions,
     VerifyOptions,
 )
@@ -19,6 +21,7 @@ from .common import (
     hub_options,
     json_option,
     megabytes,
+    model_options,
     overwrite_option,
     print_json,
     print_parity,
@@ -48,8 +51,25 @@ from .common import (
 @click.option("--opset", type=int, help="ONNX opset; 21 for fused, else 18.")
 @click.option("--static", type=(int, int), metavar="H W", help="Fix the image size.")
 @click.option("--batch", type=int, help="Fix the U-Net's rows (2 per image with guidance).")
-@click.option("--decoder", help="Another VAE: a folder, a Hub id, or demo-tiny.")
-@click.option("--with-encoder", is_flag=True, help="Also export the VAE encoder.")
+@click.option("--control-scale", type=float, help="Default of run --control-scale.")
+@click.option(
+    "--control-invert/--no-control-invert",
+    default=None,
+    help="Invert control pictures first; where left out, as the ControlNet is known to need.",
+)
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="ID|FILE[:SCALE]",
+    help="An adapter (LoRA, PEFT) to fuse before the export; may be repeated.",
+)
+@click.option(
+    "--clip-skip", type=int, metavar="N", help="Skip the last N layers of the text encoders."
+)
+@click.option(
+    "--with-encoder", is_flag=True, help="Also export the VAE encoder, for image to image."
+)
 @click.option(
     "--schedulers",
     default=",".join(DEFAULT_SCHEDULERS),
@@ -58,6 +78,7 @@ from .common import (
 )
 @click.option("--max-steps", type=int, default=50, show_default=True, help="Sampler tables up to.")
 @click.option("--no-verify", is_flag=True, help="Do not compare with diffusers.")
+@model_options
 @verify_options
 @hub_options
 @overwrite_option
@@ -71,11 +92,19 @@ def onnx(
     opset: int | None,
     static: tuple[int, int] | None,
     batch: int | None,
-    decoder: str | None,
+    control_scale: float | None,
+    control_invert: bool | None,
+    loras: tuple[str, ...],
+    clip_skip: int | None,
     with_encoder: bool,
     schedulers: str,
     max_steps: int,
     no_verify: bool,
+    decoder: str | None,
+    base: str | None,
+    config: str | None,
+    variant: str | None,
+    controlnet: str | None,
     verify_steps: int,
     verify_size: tuple[int, int] | None,
     revision: str | None,
@@ -86,8 +115,9 @@ def onnx(
 ) -> None:
     """Export MODEL to a folder of ONNX files that runs without torch.
 
-    MODEL is a Hub id, a diffusers folder, zoo:NAME, or demo, the trained model in the box. The
-    folder also loads in optimum's ONNX pipelines. Unless --no-verify is given, the export is
+    MODEL is a Hub id, a diffusers folder, zoo:NAME, or demo, the trained model in the box; with
+    --base also a folder or Hub id with a U-Net only; with --config a single-file checkpoint. The
+    bundle also loads in optimum's ONNX pipelines. Unless --no-verify is given, the export is
     compared with diffusers at the end, and kept only if every gate holds.
     """
     height, width = static or (None, None)
@@ -103,16 +133,28 @@ def onnx(
         schedulers=tuple(name.strip() for name in schedulers.split(",") if name.strip()),
         max_steps=max_steps,
     )
+    extra = ModelOptions(
+        decoder=decoder,
+        base=base,
+        config=config,
+        variant=variant,
+        adapters=tuple(map(Adapter.parse, loras)),
+        controlnet=controlnet,
+        control_scale=control_scale,
+        control_invert=control_invert,
+        clip_skip=clip_skip,
+    )
     size = verify_size or (None, None)
     verify = VerifyOptions(steps=min(verify_steps, max_steps), height=size[0], width=size[1])
     require_export()
     from ..core.folder import require_vacant
-    from ..export.load import HubOptions, load_checkpoint
+    from ..export.hub import HubOptions
+    from ..export.load import load_checkpoint
     from .exporting import export_and_verify
 
     require_vacant(output, overwrite)
     with progress(quiet=as_json) as report:
-        checkpoint = load_checkpoint(model, HubOptions(revision, token, offline), decoder)
+        checkpoint = load_checkpoint(model, HubOptions(revision, token, offline), extra)
         exported = export_and_verify(
             checkpoint, options, output, None if no_verify else verify, overwrite, report
         )
@@ -124,7 +166,8 @@ def onnx(
     print_files(exported.manifest)
     if record:
         print_parity(record)
-    click.echo(f'Wrote {output}. Draw with: kdexport run {output} "a prompt"')
+    control = " --control picture.png" if exported.manifest.control else ""
+    click.echo(f'Wrote {output}. Draw with: kdexport run {output} "a prompt"{control}')
 
 
 def print_files(manifest: Manifest) -> None:

@@ -25,6 +25,10 @@ from .common import FOLDER, json_option, print_json, progress, provider_option, 
 @click.option("--size", type=(int, int), metavar="H W", help="Image size in pixels.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Images to draw.")
 @click.option("--latents", type=FOLDER, help="A .npy file with the initial noise.")
+@click.option("--init", type=FOLDER, help="A picture to start from instead of noise.")
+@click.option("--strength", type=float, help="How far to go from that picture, 0 to 1.")
+@click.option("--control", type=FOLDER, help="The picture that the bundle's ControlNet heeds.")
+@click.option("--control-scale", type=float, help="How much the ControlNet counts; 0 turns it off.")
 @click.option("--threads", type=int, help="CPU threads.")
 @click.option("--low-memory", is_flag=True, help="Hold one component in memory at a time.")
 @runtime_option
@@ -42,6 +46,10 @@ def run(
     size: tuple[int, int] | None,
     batch: int,
     latents: Path | None,
+    init: Path | None,
+    strength: float | None,
+    control: Path | None,
+    control_scale: float | None,
     threads: int | None,
     low_memory: bool,
     runtime: str,
@@ -52,8 +60,12 @@ def run(
 
     What is left out takes the bundle's default. A seed gives the picture that the same seed gives
     in diffusers. Several images are numbered: image-0.png, image-1.png, …
+
+    With --init, the picture is encoded and noised, and the last steps are run, as many as
+    --strength says; it is drawn at its own size, rounded down, unless --size says otherwise.
     """
     from ..runtimes.image import require_png_path, save_png, to_images
+    from ..runtimes.picture import read_picture
     from ..runtimes.pipeline import Pipeline
     from ..runtimes.request import Request
 
@@ -71,6 +83,10 @@ def run(
         images_per_prompt=batch,
         scheduler=scheduler,
         latents=None if latents is None else _read_latents(latents),
+        init=None if init is None else read_picture(init),
+        strength=strength,
+        control=None if control is None else read_picture(control),
+        control_scale=control_scale,
     )
     warnings.showwarning = _show_warning
     with progress(quiet=as_json) as report:
@@ -90,6 +106,9 @@ def run(
     if as_json:
         drawn: dict[str, Any] = {"seed": plan.seed, "steps": plan.steps, "guidance": plan.guidance}
         drawn |= {"scheduler": plan.scheduler, "height": plan.height, "width": plan.width}
+        drawn |= {} if plan.init is None else {"strength": plan.strength}
+        if plan.control:
+            drawn["control_scale"] = plan.control.scale
         print_json({"images": [str(path) for path in paths], **drawn})
         return
     click.echo(f"Wrote {', '.join(str(path) for path in paths)} (seed {plan.seed}).")

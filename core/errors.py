@@ -61,6 +61,10 @@ class ParityError(KdexportError):
     exit_code = 3
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint is not quite what it says, and was read all the same; the text says how."""
+
+
 def choices(names: Iterable[str]) -> str:
     """Formats the valid values of an option for an error message: ``a, b or c``."""
     ordered = list(names)

@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema
 
+from .adapters import Adapter
 from .errors import BundleError, listing
 from .folder import sha256_of
 from .records import decode, encode
@@ -24,7 +25,7 @@ PARITY_NAME = "parity.json"
 SCHEMA_VERSION = 1
 
 # Component roles, in the order in which a run uses them.
-ROLES = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
+ROLES = ("text_encoder", "text_encoder_2", "controlnet", "unet", "vae_decoder", "vae_encoder")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class TextEncoding:
         pad_token_id: Fills up to `max_length`.
         hidden_output: Output that the U-Net's `encoder_hidden_states` is made of.
         pooled_output: Output that SDXL's `text_embeds` is made of, or None.
+        negative_output: The same as `hidden_output` for negative prompts, or None where it is the
+            same output: diffusers applies clip-skip to the prompts only.
     """
 
     role: str
@@ -91,6 +94,7 @@ class TextEncoding:
     pad_token_id: int
     hidden_output: str
     pooled_output: str | None = None
+    negative_output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,42 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class ControlRecord:
+    """How a picture steers a run, through the component `controlnet`.
+
+    A control picture is inverted where `invert` says so, resized to the size of the image that is
+    drawn (Lanczos, as Pillow does it, the aspect ratio not kept), turned to RGB and fed as
+    `controlnet_cond` in [0, 1]. The outputs of the component are fed to the inputs of the U-Net
+    that have the same names.
+
+    Attributes:
+        scale: Default of the ControlNet's input `conditioning_scale`.
+        invert: Whether each 8-bit value of a picture is first subtracted from 255.
+        channels: Channels of `controlnet_cond`.
+    """
+
+    scale: float
+    invert: bool
+    channels: int
+
+
+@dataclass(frozen=True)
 class SamplerRecord:
-    """A compiled sampler: its name, the diffusers class, the table file, the step counts in it."""
+    """A compiled sampler.
+
+    Attributes:
+        name: The name that `--scheduler` takes.
+        scheduler: Class name of the diffusers scheduler.
+        file: The tables (`Sampler`), relative to the bundle.
+        steps: The step counts in it.
+        image: The tables of image to image (`ImageSampler`), relative to the bundle, or None.
+    """
 
     name: str
     scheduler: str
     file: str
     steps: tuple[int, ...]
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +204,13 @@ class SourceRecord:
         weights_sha256: SHA-256 of each weight file that was read, by path.
         pipeline_class: Class name of the diffusers pipeline.
         decoder: The VAE that replaced the pipeline's own, as the user named it, or None.
+        base: The pipeline that gave what the model lacks, as the user named it, or None.
+        config: The pipeline whose configs describe the model, as the user named it, or None.
+        variant: Variant of the weight files that was asked for, or None.
+        adapters: The adapters that were fused into the weights, in this order.
         random_weights: True where the weights were made up and the pictures mean nothing.
+        controlnet: The ControlNet that was added to the pipeline, as the user named it, or None.
+        clip_skip: Last layers of the text encoders that prompts skip, or None.
     """
 
     model: str
@@ -179,7 +218,13 @@ class SourceRecord:
     weights_sha256: Mapping[str, str]
     pipeline_class: str
     decoder: str | None = None
+    base: str | None = None
+    config: str | None = None
+    variant: str | None = None
+    adapters: tuple[Adapter, ...] = ()
     random_weights: bool = False
+    controlnet: str | None = None
+    clip_skip: int | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +246,9 @@ class Manifest:
         samplers: The compiled samplers, the model's own first.
         files: Every file but the manifest and the parity record, which `verify` may replace.
         parity: The record that `verify` wrote, or None where it was skipped.
+        control: How a picture steers a run, or None where the bundle has no ControlNet.
+        guidance_embedding: Size of the guidance embedding that the U-Net takes instead of a
+            negative prompt (latent consistency models), or None.
     """
 
     schema_version: int
@@ -217,6 +265,8 @@ class Manifest:
     samplers: tuple[SamplerRecord, ...]
     files: tuple[FileRecord, ...] = ()
     parity: Mapping[str, Any] | None = None
+    control: ControlRecord | None = None
+    guidance_embedding: int | None = None
 
     def component(self, role: str) -> Component:
         """The component with `role`; raises `BundleError` naming the roles there are."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from .adapters import Adapter
 from .errors import OptionError, choices
 
 PRECISIONS = ("fp32", "fp16", "mixed")
@@ -19,6 +22,56 @@ def require_choice(value: str, allowed: Iterable[str], what: str) -> None:
     allowed = tuple(allowed)
     if value not in allowed:
         raise OptionError(f"There is no {what} '{value}'; choose {choices(allowed)}.")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the user adds to a model, or puts in the place of one of its parts.
+
+    Attributes:
+        decoder: Another VAE instead of the pipeline's own: a folder, a Hub id, `zoo:NAME`, or
+            `demo-tiny`.
+        base: The pipeline that gives what the model lacks: a folder, a Hub id or `zoo:NAME`.
+        config: The pipeline whose configs describe a single-file checkpoint: a folder, a Hub id or
+            `zoo:NAME`.
+        variant: Variant of the weight files, such as `fp16`; None reads the plain ones.
+        adapters: Adapters to fuse into the weights, in this order.
+        controlnet: A ControlNet: a folder or a Hub id. None keeps the pipeline's own, if it has
+            one.
+        control_scale: Default conditioning scale of the ControlNet; None takes what its card
+            recommends, else 1.
+        control_invert: Whether control pictures are inverted first; None does what the ControlNet
+            was trained for where that is known, else not.
+        clip_skip: Last layers of the text encoders that prompts skip, as diffusers' argument of
+            the same name counts them; None for the layer that the pipeline takes by itself.
+    """
+
+    decoder: str | None = None
+    base: str | None = None
+    config: str | None = None
+    variant: str | None = None
+    adapters: tuple[Adapter, ...] = ()
+    controlnet: str | None = None
+    control_scale: float | None = None
+    control_invert: bool | None = None
+    clip_skip: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) == "":
+                raise OptionError(f"The {field.name} has no name; give one or leave it out.")
+        # It becomes part of a file name.
+        if self.variant is not None and not re.fullmatch(r"\w[\w-]*", self.variant):
+            raise OptionError(f"'{self.variant}' is no variant of weight files; fp16 is one.")
+        if self.control_scale is not None and not math.isfinite(self.control_scale):
+            raise OptionError(
+                f"The control scale must be a finite number, not {self.control_scale}."
+            )
+        if self.clip_skip is not None and self.clip_skip < 1:
+            raise OptionError(
+                f"The clip-skip must be at least 1, not {self.clip_skip}; leave it out to skip no "
+                "layer."
+            )
 
 
 @dataclass(frozen=True)

@@ -108,12 +108,12 @@ class SamplerTable:
     def to_json(self) -> dict[str, Any]:
         """The table as JSON values; weights keep ten significant digits."""
         return {
-            "timesteps": [_short(value) for value in self.timesteps],
-            "initial": [_short(value) for value in self.initial],
-            "outputs": [[_short(value) for value in row] for row in self.outputs],
-            "noise": [[_short(value) for value in row] for row in self.noise],
+            "timesteps": [ten_digits(value) for value in self.timesteps],
+            "initial": [ten_digits(value) for value in self.initial],
+            "outputs": [[ten_digits(value) for value in row] for row in self.outputs],
+            "noise": [[ten_digits(value) for value in row] for row in self.noise],
             "draws": list(self.draws),
-            "scale": [_short(value) for value in self.scale],
+            "scale": [ten_digits(value) for value in self.scale],
         }
 
     @classmethod
@@ -177,7 +177,8 @@ class Sampler:
         )
 
 
-def _short(value: float) -> float:
+def ten_digits(value: float) -> float:
+    """A weight as the tables store it: float32 survives, and the files stay small."""
     return float(f"{value:.10g}")
 
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from ..core.checkpoint import ComponentSource
 from ..core.errors import OptionError
+from .residuals import pixels_per_cell
 from .skeleton import build_skeleton
 
 TOKENS = 77
@@ -45,7 +46,7 @@ def component_costs(
     """Counts the parts of a component that an export runs.
 
     Args:
-        source: A U-Net, text encoder or VAE; only its class and config are used.
+        source: A U-Net, ControlNet, text encoder or VAE; only its class and config are used.
         latent_height: Height of the latents, in latent pixels.
         latent_width: Width of the latents.
 
@@ -63,8 +64,10 @@ def component_costs(
     size = (latent_height, latent_width)
     if source.name == "vae":
         return _vae_costs(module, size)
-    if source.name == "unet":
+    if source.name in {"unet", "controlnet"}:
         inputs = _unet_inputs(module.config, size)
+        if source.name == "controlnet":
+            inputs["controlnet_cond"] = _picture(module.config, size)
         return {source.name: count(module, lambda: module(**inputs))}
     tokens = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
     return {source.name: count(module, lambda: module(tokens))}
@@ -120,6 +123,12 @@ def _vae_costs(module: Any, size: tuple[int, int]) -> dict[str, Cost]:
     }
 
 
+def _picture(config: Any, size: tuple[int, int]) -> torch.Tensor:
+    pixels = pixels_per_cell(config)
+    channels = config.conditioning_channels
+    return torch.empty(1, channels, pixels * size[0], pixels * size[1], device="meta")
+
+
 def _unet_inputs(config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     def empty(*shape: int) -> torch.Tensor:
         return torch.empty(1, *shape, device="meta")
@@ -134,4 +143,6 @@ def _unet_inputs(config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, 
         pooled = config["projection_class_embeddings_input_dim"]
         pooled -= 6 * config["addition_time_embed_dim"]
         inputs["added_cond_kwargs"] = {"text_embeds": empty(pooled), "time_ids": empty(6)}
+    if config.get("time_cond_proj_dim") is not None:
+        inputs["timestep_cond"] = empty(config["time_cond_proj_dim"])
     return inputs

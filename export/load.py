@@ -2,125 +2,173 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..core.checkpoint import Checkpoint, ComponentSource
-from ..core.errors import CheckpointError, choices
-from .demo import DEMO_DECODERS, DEMO_MODELS
-from .hub import download
-from .make import made_checkpoint, made_of
-from .zoo import zoo_defaults
-
-# Pipeline class to the shape of its U-Net's conditioning.
-FAMILIES: dict[str, str] = {
-    "StableDiffusionPipeline": "sd",
-    "StableDiffusionXLPipeline": "sdxl",
-}
-
-CLASSES: dict[str, tuple[str, ...]] = {
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL", "AutoencoderTiny"),
-    "text_encoder": ("CLIPTextModel",),
-    "text_encoder_2": ("CLIPTextModelWithProjection",),
-}
-
-_COMPONENTS: dict[str, tuple[str, ...]] = {
-    "sd": ("text_encoder", "unet", "vae"),
-    "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
-}
-
-# What the diffusers pipelines do where the user says nothing.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "sd": {"steps": 50, "guidance": 7.5, "negative_prompt": None},
-    "sdxl": {"steps": 50, "guidance": 5.0, "negative_prompt": None},
-}
-
-# What a model_index.json may say of steps, guidance and negative prompt.
-DEFAULTS_KEY = "_kdexport_defaults"
-
-# U-Net options that the wrappers do not carry over, with the only value that they may have.
-_UNET_OPTIONS: dict[str, Any] = {
-    "addition_embed_type_num_heads": 64,
-    "class_embed_type": None,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "num_class_embeds": None,
-    "time_cond_proj_dim": None,
-    "class_embeddings_concat": False,
-    "center_input_sample": False,
-}
-
-
-@dataclass(frozen=True)
-class HubOptions:
-    """How the Hub is asked: commit or branch, access token, and whether only the cache is used."""
-
-    revision: str | None = None
-    token: str | None = None
-    offline: bool = False
+from ..core.errors import CheckpointError, OptionError
+from ..core.options import ModelOptions
+from .adapter_files import find_adapter
+from .clip_skip import require_layers
+from .completion import completed, is_add_on, with_made_adapter
+from .compose import (
+    described_by_zoo,
+    require_matching_text,
+    single_file_parts,
+    student_folders,
+    with_variant,
+)
+from .demo import DEMO_MODELS, with_demo_settings
+from .hub import HubOptions, download, download_configs
+from .json_file import read_json
+from .make import made_checkpoint
+from .pipeline_folder import (
+    CLASSES,
+    INDEX_NAME,
+    read_checkpoint,
+    read_part,
+    require_known_unet,
+)
+from .repair import repair_unet
+from .replacements import read_decoder, with_control
+from .single_file import held_components, single_file
+from .weights import read_tensors
 
 
 def load_checkpoint(
-    model: str, hub: HubOptions | None = None, decoder: str | None = None
+    model: str, hub: HubOptions | None = None, extra: ModelOptions | None = None
 ) -> Checkpoint:
-    """Finds a model and reads its configs; weights are not touched.
+    """Finds a model and reads its configs, and of its weights the names and shapes.
 
     Args:
-        model: A diffusers folder, `demo`, `zoo:NAME`, `zoo:NAME-narrow`, or a Hub id.
+        model: A diffusers folder, `demo`, `demo-fast`, `zoo:NAME`, `zoo:NAME-narrow`, a Hub id, a
+            single-file checkpoint, or a folder or Hub id with a U-Net only; or a Hub id of the zoo
+            with an adapter or a ControlNet only.
         hub: How the Hub is asked.
-        decoder: Another VAE to use instead of the pipeline's own: a folder, a Hub id, or
-            `demo-tiny` for the demo model's tiny one.
+        extra: What completes, describes or replaces parts of the model.
 
     Raises:
-        CheckpointError: It cannot be found, or is no pipeline that kdexport supports.
+        CheckpointError: It or what is added cannot be found, or is nothing that kdexport supports.
+        WeightsError: A weight file is damaged, or has other blocks than its config describes and
+            the config cannot be mended.
+        OptionError: `extra` names something that this model does not need, or that does not fit it.
     """
-    hub = hub or HubOptions()
-    folder, revision, random = _locate(model, hub)
-    checkpoint = read_checkpoint(folder, model=model, revision=revision, random_weights=random)
-    if decoder is None:
-        return checkpoint
-    components = {**checkpoint.components, "vae": _read_decoder(decoder, hub)}
-    return replace(checkpoint, components=components, decoder=decoder)
-
-
-def read_checkpoint(
-    folder: Path, *, model: str, revision: str | None = None, random_weights: bool = False
-) -> Checkpoint:
-    """Reads a diffusers pipeline folder; raises `CheckpointError` where it is none."""
-    index = _read_json(folder / "model_index.json", "a diffusers pipeline")
-    pipeline_class = index.get("_class_name")
-    if pipeline_class not in FAMILIES:
-        raise CheckpointError(
-            f"'{model}' is a {pipeline_class}, which kdexport cannot export; it exports "
-            f"{choices(FAMILIES)}."
-        )
-    family = FAMILIES[pipeline_class]
-    components = {name: _read_component(folder, index, name) for name in _COMPONENTS[family]}
-    _require_known_unet(components["unet"].config, model)
-    return Checkpoint(
-        model=model,
-        revision=revision,
-        folder=folder,
-        pipeline_class=pipeline_class,
-        family=family,
-        index=index,
+    hub, extra = hub or HubOptions(), extra or ModelOptions()
+    extra = completed(model, hub.revision, extra)
+    checkpoint = _assemble(model, hub, extra)
+    extra = with_made_adapter(checkpoint, extra)
+    components = with_variant(checkpoint, extra.variant)
+    if extra.decoder is not None:
+        components["vae"] = read_decoder(extra.decoder, hub)
+    components["unet"] = repair_unet(components["unet"])
+    adapters = tuple(find_adapter(each, hub.token, hub.offline) for each in extra.adapters)
+    whole = replace(
+        checkpoint,
         components=components,
-        scheduler=_read_json(folder / "scheduler" / "scheduler_config.json", "a scheduler"),
-        defaults={
-            **_DEFAULTS[family],
-            **zoo_defaults(made_of(index) or model),
-            **index.get(DEFAULTS_KEY, {}),
-        },
-        random_weights=random_weights or made_of(index) is not None,
+        decoder=extra.decoder,
+        base=extra.base,
+        config=extra.config,
+        variant=extra.variant,
+        adapters=adapters,
+        clip_skip=extra.clip_skip,
+    )
+    if extra.clip_skip is not None:
+        require_layers(whole, extra.clip_skip)
+    return with_control(whole, hub, extra)
+
+
+def _assemble(model: str, hub: HubOptions, extra: ModelOptions) -> Checkpoint:
+    """The pipeline from wherever its parts lie."""
+    file = single_file(model)
+    if file is not None:
+        return _assemble_single_file(file, model, hub, extra)
+    if extra.config is not None:
+        raise OptionError(
+            f"'{model}' is no single file and has configs of its own; leave out --config."
+        )
+    if extra.base is not None and is_add_on(model, extra):
+        base = _read_base(extra.base, model, hub, extra, without=_replaced(extra))
+        return with_demo_settings(base)
+    folder, revision, random = _locate(model, hub, extra)
+    if (folder / INDEX_NAME).is_file() and extra.base is not None:
+        raise OptionError(f"'{model}' is a whole pipeline; leave out --base.")
+    found = student_folders(folder, CLASSES)
+    if not found or (folder / INDEX_NAME).is_file():
+        return read_checkpoint(folder, model=model, revision=revision, random_weights=random)
+    if extra.base is None:
+        raise CheckpointError(
+            f"'{model}' has no {INDEX_NAME}, so it is only a part of a pipeline; name the pipeline "
+            "that completes it with --base."
+        )
+    base = _read_base(extra.base, model, hub, extra, without=(*found, *_replaced(extra)))
+    parts = {name: _student_part(path, name, base) for name, path in found.items()}
+    whole = replace(base, revision=revision, components={**base.components, **parts})
+    require_known_unet(whole.component("unet").config, model, whole.pipeline_class)
+    require_matching_text(whole)
+    return whole
+
+
+def _assemble_single_file(
+    file: Path, model: str, hub: HubOptions, extra: ModelOptions
+) -> Checkpoint:
+    """The components that the file holds, as a config describes them, and the rest of a base."""
+    if extra.variant is not None:
+        raise OptionError(
+            f"'{model}' is a single file, so it has no variants; leave out --variant."
+        )
+    held = held_components(read_tensors(file))
+    base = None
+    if extra.base is not None:
+        base = _read_base(extra.base, model, hub, extra, without=(*held, *_replaced(extra)))
+    described = _read_description(file, model, hub, extra, base)
+    parts = single_file_parts(file, held, described, base, _replaced(extra))
+    return replace(
+        described,
+        folder=base.folder if base else described.folder,
+        revision=None,
+        components=parts,
+        random_weights=base is not None and base.random_weights and not held.issuperset(parts),
     )
 
 
-def _locate(model: str, hub: HubOptions) -> tuple[Path, str | None, bool]:
-    """Folder, revision and whether the weights are made up."""
+def _read_description(
+    file: Path, model: str, hub: HubOptions, extra: ModelOptions, base: Checkpoint | None
+) -> Checkpoint:
+    """The pipeline that says what the components of a single file look like."""
+    if extra.config is None:
+        if base is None:
+            raise CheckpointError(
+                f"'{file}' is a single file, which does not say what its model looks like; pass "
+                "--config with a diffusers folder or a Hub id, or zoo:NAME beside --base."
+            )
+        return base
+    if extra.config.startswith("zoo:"):
+        return described_by_zoo(extra.config, base)
+    folder = Path(extra.config).expanduser()
+    if not folder.is_dir():
+        folder, _ = download_configs(extra.config, None, hub.token, hub.offline)
+    return replace(read_checkpoint(folder.resolve(), model=extra.config), model=model)
+
+
+def _read_base(
+    base: str, model: str, hub: HubOptions, extra: ModelOptions, without: Collection[str]
+) -> Checkpoint:
+    """The pipeline that gives what a model lacks, under the name of the model."""
+    # The revision is the model's.
+    folder, _, random = _locate(base, replace(hub, revision=None), extra, without)
+    return read_checkpoint(folder, model=model, random_weights=random)
+
+
+def _replaced(extra: ModelOptions) -> tuple[str, ...]:
+    """The components that the user puts something else in the place of."""
+    return ("vae",) if extra.decoder is not None else ()
+
+
+def _locate(
+    model: str, hub: HubOptions, extra: ModelOptions, without: Collection[str] = ()
+) -> tuple[Path, str | None, bool]:
+    """Folder, revision and whether the weights are made up; those of `without` are not needed."""
     if model in DEMO_MODELS:
         return DEMO_MODELS[model], None, False
     if model.startswith("zoo:"):
@@ -130,65 +178,16 @@ def _locate(model: str, hub: HubOptions) -> tuple[Path, str | None, bool]:
         return path.resolve(), None, False
     if path.exists():
         raise CheckpointError(
-            f"'{model}' is a file; kdexport reads a diffusers folder, a Hub id, zoo:NAME or demo."
+            f"'{model}' is a file; kdexport reads a diffusers folder, a Hub id, zoo:NAME, demo or "
+            "a single-file checkpoint (.safetensors, .ckpt)."
         )
-    folder, revision = download(model, hub.revision, hub.token, hub.offline)
+    folder, revision = download(model, hub.revision, hub.token, hub.offline, extra.variant, without)
     return folder, revision, False
 
 
-def _read_component(folder: Path, index: Mapping[str, Any], name: str) -> ComponentSource:
-    entry = index.get(name)
-    if not isinstance(entry, list) or len(entry) != 2 or None in entry:
-        raise CheckpointError(
-            f"The pipeline in '{folder}' names no '{name}' in its model_index.json; complete it "
-            "from its base model."
-        )
-    return _component(folder / name, name, *entry)
-
-
-def _component(folder: Path, name: str, library: str, class_name: str) -> ComponentSource:
-    if class_name not in CLASSES[name]:
-        raise CheckpointError(
-            f"The '{name}' in '{folder.parent}' is a {class_name}, which kdexport cannot export; "
-            f"it exports {choices(CLASSES[name])}."
-        )
-    config = _read_json(folder / "config.json", f"a {class_name}")
-    return ComponentSource(name, library, class_name, folder, config)
-
-
-def _read_decoder(decoder: str, hub: HubOptions) -> ComponentSource:
-    """A VAE from its own folder or repository, or from the `vae` of a pipeline."""
-    path = DEMO_DECODERS.get(decoder, Path(decoder).expanduser())
-    folder = path.resolve()
-    if not path.is_dir():
-        folder, _ = download(decoder, hub.revision, hub.token, hub.offline)
-    if (folder / "vae").is_dir():
-        folder = folder / "vae"
-    config = _read_json(folder / "config.json", "a VAE")
-    return _component(folder, "vae", "diffusers", str(config.get("_class_name")))
-
-
-def _require_known_unet(config: Mapping[str, Any], model: str) -> None:
-    for option, allowed in _UNET_OPTIONS.items():
-        if config.get(option, allowed) != allowed:
-            raise CheckpointError(
-                f"The U-Net of '{model}' sets {option} to {config[option]!r}, which kdexport "
-                f"cannot export; only {allowed!r} is supported."
-            )
-    if config.get("addition_embed_type") not in (None, "text_time"):
-        raise CheckpointError(
-            f"The U-Net of '{model}' sets addition_embed_type to "
-            f"{config['addition_embed_type']!r}; only null and 'text_time' are supported."
-        )
-
-
-def _read_json(path: Path, what: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"'{path.parent}' is not {what}: it has no {path.name}.")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"'{path}' is not valid JSON ({error}).") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"'{path}' is not a JSON object, so it is not {what}.")
-    return data
+def _student_part(folder: Path, name: str, base: Checkpoint) -> ComponentSource:
+    """A component that lies in a folder of its own, which alone says of which class it is."""
+    config = read_json(folder / "config.json", f"a {name}")
+    library = base.component(name).library
+    named = config.get("_class_name") or (config.get("architectures") or CLASSES[name])[0]
+    return read_part(folder, name, library, str(named))

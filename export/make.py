@@ -19,12 +19,13 @@ from ..core.checkpoint import ComponentSource
 from ..core.errors import BundleError
 from ..core.folder import whole_folder
 from .draw import Draw
-from .narrow import narrow_twin
+from .make_adapter import write_adapter
+from .narrow import narrow_decoder, narrow_twin
 from .random_weights import draws
 from .safetensors_file import write_safetensors
 from .skeleton import build_skeleton
 from .tokenizer_files import write_tokenizer
-from .zoo import NARROW_SUFFIX, zoo_entry
+from .zoo import NARROW_SUFFIX, zoo_decoder, zoo_entry
 from .zoo_types import Piece, ZooEntry
 
 _WEIGHT_FILES = {
@@ -32,19 +33,23 @@ _WEIGHT_FILES = {
     "transformers": "model.safetensors",
 }
 # Entries of model_index.json for components that a pipeline may lack.
+_ABSENT_SD: dict[str, Any] = {
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+}
 _ABSENT: dict[str, dict[str, Any]] = {
-    "StableDiffusionPipeline": {
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-    },
+    "StableDiffusionPipeline": _ABSENT_SD,
+    "StableDiffusionControlNetPipeline": _ABSENT_SD,
     "StableDiffusionXLPipeline": {
         "feature_extractor": [None, None],
         "force_zeros_for_empty_prompt": True,
         "image_encoder": [None, None],
     },
 }
+# Where a made-up pipeline has its adapter, which no diffusers pipeline looks for.
+ADAPTER_FOLDER = "adapter"
 # Raise it when the weights of a given seed change, so that cached checkpoints are made anew.
 _RECIPE = 1
 _SMALL_FILES = 4 << 20  # bytes to reserve for configs and tokenizers
@@ -77,8 +82,7 @@ def make_checkpoint(
     """
     entry = zoo_entry(name)
     directory = Path(directory)
-    if directory.exists():
-        raise BundleError(f"'{directory}' already exists; choose another folder or remove it.")
+    _require_absent(directory)
     entry = narrow_twin(entry) if narrow else entry
     sources = [entry.source(each, directory) for each in entry.models()]
     tensors = {source.name: _tensors(source) for source in sources}
@@ -89,9 +93,33 @@ def make_checkpoint(
                 size = _bytes(tensors[source.name]) / 1e6
                 progress(f"{source.name}: {len(tensors[source.name])} tensors, {size:,.1f} MB")
             _write_component(staging / source.name, source, tensors[source.name], seed)
+        if entry.adapter is not None:
+            write_adapter(staging / ADAPTER_FOLDER, entry.adapter, entry.source("unet"), seed)
         _write_tokenizers(staging, entry.text_encoders)
         _write_scheduler(staging / "scheduler", entry.scheduler)
         _write_json(staging / "model_index.json", _model_index(entry, name, narrow, seed))
+
+
+def make_decoder(
+    name: str,
+    directory: Path,
+    *,
+    narrow: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Writes a folder with one autoencoder and random float32 weights; see `make_checkpoint`."""
+    decoder = narrow_decoder(zoo_decoder(name)) if narrow else zoo_decoder(name)
+    directory = Path(directory)
+    _require_absent(directory)
+    source = ComponentSource(
+        "vae", "diffusers", decoder.vae.class_name, directory, decoder.vae.config
+    )
+    tensors = _tensors(source)
+    if progress is not None:
+        progress(f"vae: {len(tensors)} tensors, {_bytes(tensors) / 1e6:,.1f} MB")
+    with whole_folder(directory, needed_bytes=_bytes(tensors) + _SMALL_FILES) as staging:
+        _write_component(staging, source, tensors, seed)
 
 
 def made_of(index: Mapping[str, Any]) -> str | None:
@@ -116,13 +144,33 @@ def made_checkpoint(name: str) -> Path:
     model = name.removesuffix(NARROW_SUFFIX)
     narrow = name != model
     entry = narrow_twin(zoo_entry(model)) if narrow else zoo_entry(model)
-    recipe = json.dumps([_RECIPE, diffusers.__version__, asdict(entry)], sort_keys=True)
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("KDEXPORT_CACHE", "~/.cache/kdexport")).expanduser()
-    folder = cache / "zoo" / f"{name}-{digest}"
+    folder = _cached(name, asdict(entry))
     if not folder.exists():
         make_checkpoint(model, folder, narrow=narrow)
     return folder
+
+
+def made_decoder(name: str) -> Path:
+    """The folder of a decoder of the zoo with seed 0, as `made_checkpoint`."""
+    model = name.removesuffix(NARROW_SUFFIX)
+    narrow = name != model
+    decoder = narrow_decoder(zoo_decoder(model)) if narrow else zoo_decoder(model)
+    folder = _cached(name, asdict(decoder))
+    if not folder.exists():
+        make_decoder(model, folder, narrow=narrow)
+    return folder
+
+
+def _cached(name: str, row: Mapping[str, Any]) -> Path:
+    recipe = json.dumps([_RECIPE, diffusers.__version__, row], sort_keys=True)
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("KDEXPORT_CACHE", "~/.cache/kdexport")).expanduser()
+    return cache / "zoo" / f"{name}-{digest}"
+
+
+def _require_absent(directory: Path) -> None:
+    if directory.exists():
+        raise BundleError(f"'{directory}' already exists; choose another folder or remove it.")
 
 
 def _tensors(source: ComponentSource) -> dict[str, Draw]:
@@ -145,7 +193,7 @@ def _bytes(tensors: Mapping[str, Draw]) -> int:
 def _write_component(
     folder: Path, source: ComponentSource, tensors: Mapping[str, Draw], seed: int
 ) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     _write_json(folder / "config.json", _config(source))
     arrays = (draw.array(seed, source.name, name) for name, draw in tensors.items())
     shapes = {name: draw.shape for name, draw in tensors.items()}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from .zoo import NARROW_SUFFIX
-from .zoo_types import Piece, ZooEntry
+from .zoo_types import ControlCard, Decoder, Piece, ZooEntry
 
 VOCABULARY = 1024
 LATENT_EDGE = 16
@@ -36,10 +36,25 @@ def narrow_twin(entry: ZooEntry) -> ZooEntry:
         unet=_narrowed(entry.unet, _unet(entry.unet.config)),
         text_encoders=tuple(_narrowed(each, _text(each.config)) for each in entry.text_encoders),
         vae=_narrowed(entry.vae, _vae(entry.vae.config)),
+        controlnet=_narrow_control(entry.controlnet),
         resolution=RESOLUTION,
         hub=(),
         published={},
     )
+
+
+def narrow_decoder(decoder: Decoder) -> Decoder:
+    """The narrow twin of a decoder; it fits the twins of the models that the decoder fits."""
+    vae = _narrowed(decoder.vae, _vae(decoder.vae.config))
+    return replace(decoder, name=decoder.name + NARROW_SUFFIX, vae=vae, hub=())
+
+
+def _narrow_control(card: ControlCard | None) -> ControlCard | None:
+    if card is None or card.net is None:
+        return card
+    changes = _unet(card.net.config)
+    changes.pop("sample_size")  # which a ControlNet does not have
+    return replace(card, net=_narrowed(card.net, changes))
 
 
 def _narrowed(piece: Piece, changes: Mapping[str, Any]) -> Piece:
@@ -58,6 +73,7 @@ def _unet(config: Mapping[str, Any]) -> dict[str, Any]:
         "cross_attention_dim",
         "addition_time_embed_dim",
         "projection_class_embeddings_input_dim",
+        "time_cond_proj_dim",
     ):
         if key in config:
             changes[key] = config[key] // _EMBEDDING_DIVISOR

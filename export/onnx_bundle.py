@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..core.checkpoint import Checkpoint
+from ..core.image_sampler import ImageSampler
 from ..core.manifest import (
     SCHEMA_VERSION,
     Component,
@@ -22,6 +22,7 @@ from ..core.manifest import (
     save_manifest,
 )
 from ..core.sampler import Sampler
+from .controlnets import control_record
 from .parts import Part
 from .prepare import PreparedExport
 from .skeleton import build_skeleton, fake_mode
@@ -54,7 +55,7 @@ def export_onnx(prepared: PreparedExport, bundle: Path, report: Report) -> Manif
     text = tuple(
         write_tokenizer_files(checkpoint, name, bundle) for name in checkpoint.text_encoders
     )
-    samplers = tuple(_write_samplers(prepared.samplers, bundle))
+    samplers = tuple(_write_samplers(prepared.samplers, prepared.image_samplers, bundle))
     _write_pipeline_files(checkpoint, components, bundle)
     report("hashing", 0.0)
     manifest = _manifest(prepared, components, text, samplers, bundle)
@@ -75,8 +76,8 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
         static=part.static,
         progress=lambda done, total: report(part.role, done / max(total, 1)),
     )
-    config = bundle / part.role / "config.json"
-    shutil.copyfile(source.folder / "config.json", config)
+    # Not the file: it may be in need of repair, or belong to a single-file checkpoint.
+    _write_json(bundle / part.role / "config.json", dict(source.config))
     return Component(
         role=part.role,
         file=f"{part.role}/{MODEL_FILE}",
@@ -88,14 +89,23 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
     )
 
 
-def _write_samplers(samplers: Iterable[Sampler], bundle: Path) -> Iterable[SamplerRecord]:
+def _write_samplers(
+    samplers: Iterable[Sampler], starts: Mapping[str, ImageSampler], bundle: Path
+) -> Iterable[SamplerRecord]:
     (bundle / "samplers").mkdir()
     for sampler in samplers:
-        file = f"samplers/{sampler.name}.json"
-        text = json.dumps(sampler.to_json(), separators=(",", ":"), allow_nan=False)
-        (bundle / file).write_text(text + "\n", encoding="utf-8")
+        file, image = f"samplers/{sampler.name}.json", None
+        _write_table(bundle / file, sampler.to_json())
+        if sampler.name in starts:
+            image = f"samplers/{sampler.name}.image.json"
+            _write_table(bundle / image, starts[sampler.name].to_json())
         steps = tuple(sorted(sampler.tables))
-        yield SamplerRecord(sampler.name, sampler.scheduler, file, steps)
+        yield SamplerRecord(sampler.name, sampler.scheduler, file, steps, image)
+
+
+def _write_table(path: Path, data: dict[str, Any]) -> None:
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _write_pipeline_files(
@@ -111,6 +121,7 @@ def _write_pipeline_files(
         if key in kept or not isinstance(value, list)
     }
     # optimum names its pipelines and models so; it looks at the first entry of each part only.
+    # It has no pipeline with a ControlNet: such a folder is for kdexport's own runtimes.
     index["_class_name"] = f"ORT{checkpoint.pipeline_class}"
     for component in components:
         index[component.role] = ["optimum.onnxruntime.modeling_diffusion", _ORT[component.role]]
@@ -120,6 +131,7 @@ def _write_pipeline_files(
 _ORT = {
     "text_encoder": "ORTTextEncoder",
     "text_encoder_2": "ORTTextEncoder",
+    "controlnet": "ORTControlNet",
     "unet": "ORTUnet",
     "vae_decoder": "ORTVaeDecoder",
     "vae_encoder": "ORTVaeEncoder",
@@ -145,7 +157,13 @@ def _manifest(
             weights_sha256=weight_hashes(checkpoint),
             pipeline_class=checkpoint.pipeline_class,
             decoder=checkpoint.decoder,
+            base=checkpoint.base,
+            config=checkpoint.config,
+            variant=checkpoint.variant,
+            adapters=tuple(source.adapter for source in checkpoint.adapters),
             random_weights=checkpoint.random_weights,
+            controlnet=checkpoint.control.model if checkpoint.control else None,
+            clip_skip=checkpoint.clip_skip,
         ),
         components=components,
         text=text,
@@ -155,6 +173,8 @@ def _manifest(
         defaults=_defaults(prepared, samplers[0]),
         samplers=samplers,
         files=record_files(bundle),
+        control=control_record(checkpoint),
+        guidance_embedding=checkpoint.component("unet").config.get("time_cond_proj_dim"),
     )
 
 

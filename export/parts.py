@@ -12,7 +12,9 @@ from torch import nn
 from ..core.checkpoint import Checkpoint
 from ..core.options import OnnxOptions
 from .attention import ExportAttention, onnx_attention
-from .wrap import Wrapped, WrappedDecoder, WrappedEncoder, WrappedTextEncoder, WrappedUnet
+from .wrap import Wrapped, WrappedDecoder, WrappedEncoder, WrappedUnet
+from .wrap_control import WrappedControlledUnet, WrappedControlNet
+from .wrap_text import WrappedTextEncoder
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,11 @@ def pipeline_parts(
         pixels = {"height": options.height, "width": options.width}
     size = {name: value // latent_factor for name, value in pixels.items()}
     parts = [_text_part(checkpoint, options, name, single) for name in checkpoint.text_encoders]
-    parts.append(_unet_part(checkpoint, options, attention, {**rows, **size}))
+    nets: dict[str, type[WrappedUnet | WrappedControlNet]] = {"unet": WrappedUnet}
+    if checkpoint.control:
+        nets = {"controlnet": WrappedControlNet, "unet": WrappedControlledUnet}
+    for name, kind in nets.items():
+        parts.append(_unet_part(name, kind, checkpoint, options, attention, {**rows, **size}))
     parts.append(_vae_part("vae_decoder", checkpoint, options, attention, {**single, **size}))
     if options.with_encoder:
         parts.append(_vae_part("vae_encoder", checkpoint, options, attention, {**single, **pixels}))
@@ -77,37 +83,50 @@ def _text_part(
     checkpoint: Checkpoint, options: OnnxOptions, name: str, static: Mapping[str, int]
 ) -> Part:
     edge, all_states = edge_dtype(options.precision), checkpoint.family == "sdxl"
+    skip = None if all_states else checkpoint.clip_skip
 
     def wrap(module: nn.Module) -> Wrapped:
-        return WrappedTextEncoder(module, edge, all_states)
+        return WrappedTextEncoder(module, edge, all_states, skip)
 
     core = _core_dtype(options.precision)
     return Part(name, name, core, options.precision, (), static, wrap)
 
 
 def _unet_part(
+    name: str,
+    kind: Callable[[nn.Module, torch.dtype, ExportAttention, int], Wrapped],
     checkpoint: Checkpoint,
     options: OnnxOptions,
     attention: ExportAttention,
     static: Mapping[str, int],
 ) -> Part:
-    edge = edge_dtype(options.precision)
-    tokens = int(checkpoint.component("text_encoder").config.get("max_position_embeddings", 77))
-    config: Mapping[str, Any] = checkpoint.component("unet").config
-    islands = []
-    if options.precision != "fp32":
-        # diffusers computes every sinusoid in float32, whatever the weights are.
-        islands.append("sinusoidal time embedding")
-        if config.get("addition_embed_type") == "text_time":
-            islands.append("sinusoidal embedding of the time ids")
-        if config.get("upcast_attention"):
-            islands.append("attention (upcast_attention)")
+    """The U-Net or the ControlNet, wrapped in `kind`."""
+    edge, tokens = edge_dtype(options.precision), _tokens(checkpoint)
+    islands = _islands(checkpoint.component(name).config, options.precision)
 
     def wrap(module: nn.Module) -> Wrapped:
-        return WrappedUnet(module, edge, attention, tokens)
+        return kind(module, edge, attention, tokens)
 
     core = _core_dtype(options.precision)
-    return Part("unet", "unet", core, options.precision, tuple(islands), static, wrap)
+    return Part(name, name, core, options.precision, islands, static, wrap)
+
+
+def _tokens(checkpoint: Checkpoint) -> int:
+    """Length of the text embeddings."""
+    return int(checkpoint.component("text_encoder").config.get("max_position_embeddings", 77))
+
+
+def _islands(config: Mapping[str, Any], precision: str) -> tuple[str, ...]:
+    """What a U-Net or ControlNet keeps in float32."""
+    if precision == "fp32":
+        return ()
+    # diffusers computes every sinusoid in float32, whatever the weights are.
+    islands = ["sinusoidal time embedding"]
+    if config.get("addition_embed_type") == "text_time":
+        islands.append("sinusoidal embedding of the time ids")
+    if config.get("upcast_attention"):
+        islands.append("attention (upcast_attention)")
+    return tuple(islands)
 
 
 def _vae_part(

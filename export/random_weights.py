@@ -50,6 +50,12 @@ _UNET = (
     (r"ff\.net\.2$", _GELU * _BRANCH),
     (r"\.proj_out$", 1.5 * _BRANCH),
 )
+_CONTROLNET = (
+    (r"^controlnet_cond_embedding\.conv_in$", 2.0),
+    (r"^controlnet_cond_embedding\.", _SILU),
+    (r"^controlnet_(down_blocks\.\d+|mid_block)$", _BRANCH),
+    *_UNET,
+)
 _AUTOENCODER = (
     (r"^decoder\.conv_in$", 1 / _LATENT),
     (r"^decoder\.conv_out$", _SILU * 0.4),
@@ -76,6 +82,7 @@ _TEXT = (
 )
 _GAINS: dict[str, tuple[tuple[str, float], ...]] = {
     "UNet2DConditionModel": _UNET,
+    "ControlNetModel": _CONTROLNET,
     "AutoencoderKL": _AUTOENCODER,
     "AutoencoderTiny": _TINY_AUTOENCODER,
     "CLIPTextModel": _TEXT,

@@ -24,7 +24,7 @@ __all__ = ["SCHEDULERS", "compile_sampler", "compile_table", "load_scheduler", "
 
 # Largest deviation of the probe from the table, relative to the sum of the absolute terms: several
 # schedulers round the latent to float32 at every step.
-_TOLERANCE = 1e-5
+TOLERANCE = 1e-5
 # Settings that are known to bend the update; any other that is true is tried after them.
 _SUSPECTS = ("thresholding", "clip_sample", "clip_denoised")
 
@@ -83,7 +83,7 @@ def _table(scheduler: SchedulerMixin, steps: int) -> SamplerTable:
     if steps < 1:
         raise SamplerError(f"A sampler cannot run {steps} steps; ask for at least 1.")
     table, probe = _compile(scheduler, steps)
-    if _deviation(table, probe) > _TOLERANCE:
+    if deviation(table, probe) > TOLERANCE:
         raise SamplerError(_explain(scheduler, steps, probe))
     return table
 
@@ -98,7 +98,7 @@ def _compile(scheduler: SchedulerMixin, steps: int) -> tuple[SamplerTable, Trace
         scheduler, steps, basis[0], lambda _x, _t: next(outputs), lambda: next(noises, basis[0])
     )
     name = type(scheduler).__name__
-    if not (_is_finite(probe) and _is_finite(trace)):
+    if not (is_finite(probe) and is_finite(trace)):
         raise StepsRefusedError(
             f"{name} divides by zero at {steps} steps, so its latents are infinite or NaN; choose "
             "another number of steps or another scheduler."
@@ -113,14 +113,15 @@ def _compile(scheduler: SchedulerMixin, steps: int) -> tuple[SamplerTable, Trace
             f"{name} draws noise before the first model call, which no table can hold; choose "
             "another scheduler."
         )
-    return _read(trace), probe
+    return read_table(trace), probe
 
 
-def _is_finite(trace: Trace) -> bool:
+def is_finite(trace: Trace) -> bool:
+    """Whether a run gave neither NaN nor infinite latents or timesteps."""
     return bool(torch.stack(trace.inputs).isfinite().all() and np.isfinite(trace.timesteps).all())
 
 
-def _read(trace: Trace) -> SamplerTable:
+def read_table(trace: Trace) -> SamplerTable:
     """Reads the weights off a run on basis vectors."""
     rows = torch.stack(trace.inputs).double().flatten(1).numpy()
     latents = torch.stack(trace.latents).double().flatten(1).numpy()
@@ -140,7 +141,7 @@ def _read(trace: Trace) -> SamplerTable:
     )
 
 
-def _deviation(table: SamplerTable, trace: Trace) -> float:
+def deviation(table: SamplerTable, trace: Trace) -> float:
     """Largest deviation of a run from the table, relative to the sum of the absolute terms."""
     worst = 0.0
     for i, (actual, latent) in enumerate(zip(trace.inputs, trace.latents, strict=True)):
@@ -186,4 +187,4 @@ def _is_linear(scheduler: SchedulerMixin, steps: int, off: list[str]) -> bool:
         table, probe = _compile(fresh_scheduler(scheduler, *off), steps)
     except SamplerError:
         return False  # Without this setting it does not even run, so it is not to blame.
-    return _deviation(table, probe) <= _TOLERANCE
+    return deviation(table, probe) <= TOLERANCE

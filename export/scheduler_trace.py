@@ -1,4 +1,4 @@
-"""Runs a diffusers scheduler as `StableDiffusionPipeline` does, and records what it did."""
+"""Runs a diffusers scheduler as the pipelines do, and records what it did."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from ..core.errors import SamplerError
 
 # The model under the scheduler: scaled latent and timestep to output, all of one shape.
 Model = Callable[[Tensor, float], Tensor]
+# Makes a scheduler ready: the timesteps to run, and the latent before the first of them.
+Opening = Callable[[SchedulerMixin], tuple[Tensor, Tensor]]
 
 # What diffusers raises where a number of steps does not fit the schedule: ValueError by itself
 # (LCM and TCD beyond 50 steps, DDPM beyond 1000, PNDM with Runge-Kutta steps below 4), the other
@@ -27,7 +29,7 @@ _REFUSALS = (ValueError, IndexError, AssertionError)
 
 # The probe's latents are this much larger than real ones, so that a clip to [-1, 1], or to a range
 # up to a hundred times that, cannot go unnoticed.
-_AMPLITUDE = 100.0
+AMPLITUDE = 100.0
 
 _PATCHING = threading.Lock()
 
@@ -41,7 +43,7 @@ class Trace:
     """One run of a scheduler.
 
     Attributes:
-        initial: The initial noise, before `init_noise_sigma`.
+        initial: The initial noise, before `init_noise_sigma`; in image to image, the first latent.
         timesteps: What the pipeline hands to the U-Net at each call.
         latents: The latent before each call, then the final one; `calls + 1` of them.
         inputs: The same after `scale_model_input`; the last is the final latent itself.
@@ -50,7 +52,7 @@ class Trace:
         drawn: How many noises had been drawn when each of `inputs` was made.
     """
 
-    initial: Tensor
+    initial: Tensor = field(default_factory=lambda: torch.zeros(0))
     timesteps: list[float] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
@@ -88,12 +90,35 @@ def run_scheduler(
         StepsRefusedError: diffusers refuses this number of steps.
         SamplerError: diffusers cannot run the scheduler with its configuration.
     """
+
+    def opening(own: SchedulerMixin) -> tuple[Tensor, Tensor]:
+        # The order matters: Euler's init_noise_sigma depends on the timesteps.
+        own.set_timesteps(steps, device="cpu")
+        return own.timesteps, initial * own.init_noise_sigma
+
+    trace = run_from(scheduler, f"{steps} steps", opening, model, noise)
+    trace.initial = initial
+    return trace
+
+
+def run_from(
+    scheduler: SchedulerMixin,
+    steps: str,
+    opening: Opening,
+    model: Model,
+    noise: Callable[[], Tensor],
+) -> Trace:
+    """Runs a copy of a scheduler through the loop that all pipelines have.
+
+    `opening` makes the copy ready, and `steps` says in messages what is run; the rest is as for
+    `run_scheduler`, but the trace comes back without `initial`.
+    """
     name = type(scheduler).__name__
     try:
-        return _denoise(copy.deepcopy(scheduler), steps, Trace(initial), model, noise)
+        return _denoise(copy.deepcopy(scheduler), opening, model, noise)
     except _REFUSALS as error:
         raise StepsRefusedError(
-            f"{name} cannot run {steps} steps ({type(error).__name__}: {error}); choose another "
+            f"{name} cannot run {steps} ({type(error).__name__}: {error}); choose another "
             "number of steps or another scheduler."
         ) from error
     except (TypeError, RuntimeError) as error:
@@ -109,17 +134,19 @@ def probe_scheduler(scheduler: SchedulerMixin, steps: int) -> Trace:
 
     def noise() -> Tensor:
         shape = (1, 4, 4, 4)
-        return _AMPLITUDE * torch.randn(shape, generator=generator, dtype=torch.float64)
+        return AMPLITUDE * torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def model(x: Tensor, t: float) -> Tensor:
-        return _AMPLITUDE * torch.sin(x + t) + noise()
+        return AMPLITUDE * torch.sin(x + t) + noise()
 
     return run_scheduler(scheduler, steps, noise(), model, noise)
 
 
 def _denoise(
-    scheduler: SchedulerMixin, steps: int, trace: Trace, model: Model, noise: Callable[[], Tensor]
+    scheduler: SchedulerMixin, opening: Opening, model: Model, noise: Callable[[], Tensor]
 ) -> Trace:
+    trace = Trace()
+
     def draw() -> Tensor:
         trace.noises.append(noise())
         return trace.noises[-1].clone()
@@ -130,10 +157,8 @@ def _denoise(
     pipeline: dict[str, Any] = {"eta": 0.0, "generator": None}
     extra = {key: value for key, value in pipeline.items() if key in accepted}
     with _noise_from(scheduler, draw):
-        # The order matters: Euler's init_noise_sigma depends on the timesteps.
-        scheduler.set_timesteps(steps, device="cpu")
-        latent = trace.initial * scheduler.init_noise_sigma
-        for t in scheduler.timesteps:
+        timesteps, latent = opening(scheduler)
+        for t in timesteps:
             scaled = scheduler.scale_model_input(latent, t)
             trace.add_row(latent, scaled)
             trace.timesteps.append(float(t))

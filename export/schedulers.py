@@ -41,6 +41,10 @@ SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "kdpm2-ancestral": ("KDPM2AncestralDiscreteScheduler", {}),
     "lms": ("LMSDiscreteScheduler", {}),
     "dpm++2m": ("DPMSolverMultistepScheduler", _DPM),
+    "dpm++2m-trailing": (
+        "DPMSolverMultistepScheduler",
+        {**_DPM, "timestep_spacing": "trailing"},
+    ),
     "dpm++2m-karras": ("DPMSolverMultistepScheduler", {**_DPM, "use_karras_sigmas": True}),
     "dpm++2m-sde": ("DPMSolverMultistepScheduler", {**_DPM, "algorithm_type": "sde-dpmsolver++"}),
     # Set here, as diffusers would set it itself, with a warning for each number of steps.

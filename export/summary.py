@@ -9,8 +9,10 @@ import torch
 
 from ..core.checkpoint import Checkpoint
 from ..core.errors import OptionError
+from ..core.options import ModelOptions
 from .cost import component_costs
-from .load import HubOptions, load_checkpoint
+from .hub import HubOptions
+from .load import load_checkpoint
 from .sampler import compile_table, load_scheduler
 from .skeleton import build_skeleton, config_of
 from .wrap import unet_factor, vae_factor
@@ -43,6 +45,8 @@ class Summary:
         guidance: Default guidance scale.
         negative_prompt: Default negative prompt, or None.
         random_weights: Whether its weights are made up.
+        guidance_embedding: Size of the guidance embedding that the U-Net takes instead of a
+            second row, or None.
     """
 
     model: str
@@ -57,11 +61,12 @@ class Summary:
     guidance: float
     negative_prompt: str | None
     random_weights: bool
+    guidance_embedding: int | None = None
 
     @property
     def guided(self) -> bool:
         """Whether guidance doubles the U-Net's batch."""
-        return self.guidance > 1.0
+        return self.guidance > 1.0 and self.guidance_embedding is None
 
     @property
     def macs_per_image(self) -> int:
@@ -69,7 +74,7 @@ class Summary:
         rows = 2 if self.guided else 1
         total = 0
         for part in self.parts:
-            if part.role == "unet":
+            if part.role in {"unet", "controlnet"}:
                 total += part.macs * rows * self.calls
             elif part.role == "vae_decoder":
                 total += part.macs
@@ -82,7 +87,8 @@ class Summary:
         return {
             "scheduler": f"{self.scheduler}, {self.steps} steps, {self.calls} U-Net calls",
             "guidance": f"{self.guidance:g}"
-            + (", two U-Net rows per image" if self.guided else ", one U-Net row per image"),
+            + (", two U-Net rows per image" if self.guided else ", one U-Net row per image")
+            + (", as an embedding" if self.guidance_embedding else ""),
             "negative prompt": self.negative_prompt or "none",
             "MACs of one image": f"{self.macs_per_image / 1e9:,.1f} G",
             "sizes": f"multiples of {self.multiple} pixels",
@@ -113,19 +119,22 @@ class Summary:
         }
 
 
-def summarize(model: str, hub: HubOptions, size: tuple[int, int] | None) -> Summary:
+def summarize(
+    model: str, hub: HubOptions, size: tuple[int, int] | None, extra: ModelOptions | None = None
+) -> Summary:
     """Reads a model's configs and counts.
 
     Args:
         model: See `load_checkpoint`.
         hub: How the Hub is asked.
         size: Image height and width to count at, or None for the trained size.
+        extra: What completes, describes or replaces parts of the model.
 
     Raises:
         CheckpointError: The model cannot be found or understood.
         OptionError: The size does not fit the model.
     """
-    checkpoint = load_checkpoint(model, hub)
+    checkpoint = load_checkpoint(model, hub, extra)
     unet, vae = (
         config_of(build_skeleton(checkpoint.component(name), torch.float32))
         for name in ("unet", "vae")
@@ -149,6 +158,7 @@ def summarize(model: str, hub: HubOptions, size: tuple[int, int] | None) -> Summ
         guidance=float(checkpoint.defaults["guidance"]),
         negative_prompt=checkpoint.defaults["negative_prompt"],
         random_weights=checkpoint.random_weights,
+        guidance_embedding=unet.time_cond_proj_dim,
     )
 
 

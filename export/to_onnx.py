@@ -13,13 +13,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..core.errors import ExportError, listing
 from ..core.manifest import TensorSpec
+from .dimensions import evaluate
 from .passes.fold_transposes import fold_transposes
 from .passes.name_ports import name_ports
 from .passes.simplify import simplify
 from .passes.sliced_attention import expand_sliced_attention
 from .skeleton import fake_parameters
+from .tensors import ReadableTensor
 from .trace import trace_onnx
-from .weights import StoredTensor, Weights
+from .weights import Weights
 from .wrap import Port, Wrapped
 
 MODEL_FILE = "model.onnx"
@@ -108,7 +110,7 @@ def _attach(model: ir.Model, weights: Weights, permutations: Mapping[str, tuple[
 class _Reader:
     """Reads one tensor, converts it, and permutes its axes."""
 
-    stored: StoredTensor
+    stored: ReadableTensor
     dtype: ir.DataType
     axes: tuple[int, ...] | None
 
@@ -142,21 +144,7 @@ def _save(model: ir.Model, folder: Path, progress: Progress | None) -> None:
 
 def _fixed(port: Port, static: Mapping[str, int]) -> Port:
     """The port with the fixed dimensions filled in."""
-    return Port(port.name, port.dtype, tuple(_fixed_size(size, static) for size in port.shape))
-
-
-def _fixed_size(size: int | str, static: Mapping[str, int]) -> int | str:
-    """`8 * height` or `height // 8` or `height` as a number where `height` is fixed."""
-    if isinstance(size, int):
-        return size
-    match size.split():
-        case [name] if name in static:
-            return static[name]
-        case [factor, "*", name] if name in static:
-            return int(factor) * static[name]
-        case [name, "//", divisor] if name in static:
-            return static[name] // int(divisor)
-    return size
+    return Port(port.name, port.dtype, tuple(evaluate(size, static) for size in port.shape))
 
 
 def _specs(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:

@@ -21,8 +21,8 @@ from .group_norm import use_two_stage_norms
 class Port:
     """One input or output of a wrapped component.
 
-    Each size is a number, or the name of a dynamic dimension; outputs may also compute with one
-    (`8 * height`, `height // 8`), blanks included, since optimum evaluates these.
+    Each size is a number, the name of a dynamic dimension, or computed with one (`8 * height`,
+    `height // 8`; see `dimensions.py`).
     """
 
     name: str
@@ -73,75 +73,47 @@ class WrappedUnet(Wrapped):
         config = inner.config
         inner.set_attn_processor(attention)
         self.multiple = unet_factor(config)
-        latents = ("batch", config.in_channels, "height", "width")
-        self.inputs = (
-            Port("sample", edge, latents),
-            # Schedulers of the Euler kind evaluate between the integer timesteps.
-            Port("timestep", torch.float32, ()),
-            Port("encoder_hidden_states", edge, ("batch", tokens, config.cross_attention_dim)),
-        )
+        self.inputs = unet_ports(config, edge, tokens)
         self.conditioned = config.addition_embed_type == "text_time"
         if self.conditioned:
-            ids = 6 * config.addition_time_embed_dim
-            pooled = config.projection_class_embeddings_input_dim - ids
-            self.inputs += (
-                Port("text_embeds", edge, ("batch", pooled)),
-                Port("time_ids", edge, ("batch", 6)),
-            )
-            inner.add_time_proj = _CastOutput(inner.add_time_proj, self.core)
-        self.outputs = (Port("out_sample", edge, ("batch", config.out_channels, *latents[2:])),)
+            inner.add_time_proj = CastOutput(inner.add_time_proj, self.core)
+        if config.time_cond_proj_dim is not None:
+            # Latent consistency models take the guidance scale here, as an embedding.
+            self.inputs += (Port("timestep_cond", edge, ("batch", config.time_cond_proj_dim)),)
+        self.outputs = (
+            Port("out_sample", edge, ("batch", config.out_channels, "height", "width")),
+        )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See `Wrapped.forward`."""
+        return self.predict(inputs)
+
+    def predict(
+        self,
+        inputs: tuple[Tensor, ...],
+        down: tuple[Tensor, ...] | None = None,
+        mid: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Runs the U-Net, with the residuals of a ControlNet where there are any."""
         sample, timestep, text, *extra = inputs
         added = None
         if self.conditioned:
             # Time ids go through a sinusoid, which diffusers computes in float32.
-            added = {"text_embeds": extra[0].to(self.core), "time_ids": extra[1].float()}
+            added = {"text_embeds": extra.pop(0).to(self.core), "time_ids": extra.pop(0).float()}
+        guidance = None
+        if self.inner.config.time_cond_proj_dim is not None:
+            guidance = extra.pop(0).to(self.core)
         result = self.inner(
             sample.to(self.core),
             timestep,
             text.to(self.core),
+            timestep_cond=guidance,
             added_cond_kwargs=added,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
             return_dict=False,
         )[0]
         return (result.to(self.edge),)
-
-
-class WrappedTextEncoder(Wrapped):
-    """A CLIP text encoder with every hidden state, for clip-skip and for SDXL."""
-
-    def __init__(self, inner: Any, edge: torch.dtype, all_states: bool) -> None:
-        super().__init__(inner, edge)
-        config = inner.config
-        self.projected = hasattr(inner, "text_projection")
-        self.all_states = all_states
-        self.inputs = (Port("input_ids", torch.int64, ("batch", config.max_position_embeddings)),)
-        hidden = ("batch", config.max_position_embeddings, config.hidden_size)
-        if self.projected:
-            self.outputs = (
-                Port("text_embeds", edge, ("batch", config.projection_dim)),
-                Port("last_hidden_state", edge, hidden),
-            )
-        else:
-            self.outputs = (
-                Port("last_hidden_state", edge, hidden),
-                Port("pooler_output", edge, ("batch", config.hidden_size)),
-            )
-        if all_states:
-            count = config.num_hidden_layers + 1
-            self.outputs += tuple(Port(f"hidden_states.{i}", edge, hidden) for i in range(count))
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """See `Wrapped.forward`."""
-        result = self.inner(inputs[0], output_hidden_states=self.all_states, return_dict=True)
-        first, second = (
-            (result.text_embeds, result.last_hidden_state)
-            if self.projected
-            else (result.last_hidden_state, result.pooler_output)
-        )
-        states = result.hidden_states if self.all_states else ()
-        return tuple(tensor.to(self.edge) for tensor in (first, second, *states))
 
 
 class WrappedDecoder(Wrapped):
@@ -186,7 +158,7 @@ class WrappedEncoder(Wrapped):
         return (latents.to(self.edge),)
 
 
-class _CastOutput(nn.Module):
+class CastOutput(nn.Module):
     """A module whose output takes another dtype: ONNX cannot concatenate Half and Float."""
 
     def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
@@ -195,8 +167,25 @@ class _CastOutput(nn.Module):
         self.dtype = dtype
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        """Runs the module and casts what it gives."""
         result: Tensor = self.inner(*inputs)
         return result.to(self.dtype)
+
+
+def unet_ports(config: Any, edge: torch.dtype, tokens: int) -> tuple[Port, ...]:
+    """What U-Nets and ControlNets have in common; `tokens` is the length of the text embeddings."""
+    ports = (
+        Port("sample", edge, ("batch", config.in_channels, "height", "width")),
+        # Schedulers of the Euler kind evaluate between the integer timesteps.
+        Port("timestep", torch.float32, ()),
+        Port("encoder_hidden_states", edge, ("batch", tokens, config.cross_attention_dim)),
+    )
+    if config.addition_embed_type != "text_time":
+        return ports
+    # SDXL: the pooled text, and six sizes.
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    sizes = Port("text_embeds", edge, ("batch", pooled)), Port("time_ids", edge, ("batch", 6))
+    return (*ports, *sizes)
 
 
 def vae_factor(config: Any) -> int:

@@ -2,9 +2,12 @@
 
 To add a model, add a row under `models` in `zoo.json`: the `family` it was distilled from, the
 `student` (how the teacher's U-Net was cut) and, under `unet`, whatever else differs. A row may
-replace any setting of its family. `text_encoders`, `tokenizers`, `vaes`, `schedulers` and
-`students` are shared pieces that rows name; a piece or family with `like` starts from another one.
+replace any setting of its family. `text_encoders`, `tokenizers`, `vaes`, `schedulers`, `students`
+and `controlnets` are shared pieces that rows name; whatever has `like` starts from another one. A
+row whose repository holds a part only names the `base` (and `decoder`) that complete it.
 Hub ids come without a revision. `expected` are figures that the tests recompute from the configs.
+`scheduler` is what the checkpoint ships; `scheduler_overrides` is what its card changes about it.
+`decoders` are the autoencoders that `--decoder zoo:NAME` swaps in.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import CheckpointError, choices
-from .zoo_types import Expected, Piece, ZooEntry
+from .zoo_types import AdapterPiece, ControlCard, Decoder, Expected, Piece, ZooEntry
 
 NARROW_SUFFIX = "-narrow"
 
 _SETTINGS = ("text_encoders", "vae", "scheduler", "resolution", "steps", "guidance")
 _ROW_KEYS = (
-    *("family", "student", "unet", "hub", "licence", "published", "expected", "negative_prompt"),
+    *("like", "family", "student", "pipeline", "unet", "hub", "base", "decoder", "adapter"),
+    *("controlnet", "licence", "published", "expected", "negative_prompt", "scheduler_overrides"),
     *_SETTINGS,
 )
 
@@ -31,8 +35,13 @@ _ROW_KEYS = (
 @cache
 def zoo() -> Mapping[str, ZooEntry]:
     """All models of the zoo, by name; raises `CheckpointError` where `zoo.json` is inconsistent."""
-    text = resources.files(__package__).joinpath("zoo.json").read_text(encoding="utf-8")
-    return read_zoo(json.loads(text))
+    return read_zoo(_data())
+
+
+@cache
+def zoo_decoders() -> Mapping[str, Decoder]:
+    """All decoders of the zoo, by name; raises `CheckpointError` as `zoo` does."""
+    return read_decoders(_data())
 
 
 def zoo_entry(name: str) -> ZooEntry:
@@ -42,24 +51,25 @@ def zoo_entry(name: str) -> ZooEntry:
     return zoo()[name]
 
 
-def zoo_defaults(model: str) -> dict[str, Any]:
-    """What the card of a known model recommends.
+def zoo_decoder(name: str) -> Decoder:
+    """The decoder `name`; raises `CheckpointError` listing the names where there is none."""
+    if name not in zoo_decoders():
+        names = choices(zoo_decoders())
+        raise CheckpointError(f"The zoo has no decoder '{name}'; choose {names}.")
+    return zoo_decoders()[name]
+
+
+def zoo_match(model: str) -> ZooEntry | None:
+    """The entry of a model that the user named, or None where the zoo does not know it.
 
     Args:
         model: `zoo:NAME`, `zoo:NAME-narrow` or a Hub id.
-
-    Returns:
-        `steps`, `guidance` and `negative_prompt`; empty for a model that is not in the zoo.
     """
     named = model.removeprefix("zoo:").removesuffix(NARROW_SUFFIX)
     for entry in zoo().values():
         if model in entry.hub or (model.startswith("zoo:") and named == entry.name):
-            return {
-                "steps": entry.steps,
-                "guidance": entry.guidance,
-                "negative_prompt": entry.negative_prompt,
-            }
-    return {}
+            return entry
+    return None
 
 
 def read_zoo(data: Mapping[str, Any]) -> Mapping[str, ZooEntry]:
@@ -68,10 +78,31 @@ def read_zoo(data: Mapping[str, Any]) -> Mapping[str, ZooEntry]:
     return MappingProxyType(entries)
 
 
+def read_decoders(data: Mapping[str, Any]) -> Mapping[str, Decoder]:
+    """Reads the `decoders` of a `zoo.json`; raises `CheckpointError` naming what is wrong."""
+    decoders = {
+        name: Decoder(
+            name=name,
+            hub=tuple(row["hub"]),
+            vae=_component(data, "vaes", row["vae"], f"decoders.{name}.vae"),
+            suits=row["for"],
+        )
+        for name, row in data["decoders"].items()
+    }
+    return MappingProxyType(decoders)
+
+
+def _data() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("zoo.json").read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
 def _entry(data: Mapping[str, Any], name: str, row: Mapping[str, Any]) -> ZooEntry:
     where = f"models.{name}"
     if unknown := [key for key in row if key not in _ROW_KEYS]:
         raise CheckpointError(f"zoo.json: {where} has '{unknown[0]}'; use {choices(_ROW_KEYS)}.")
+    row = _piece(data, "models", name, where)
     family_name = row.get("family", "")
     family = _piece(data, "families", family_name, f"{where}.family")
     cut = _piece(data, "students", row["student"], f"{where}.student") if "student" in row else {}
@@ -82,8 +113,10 @@ def _entry(data: Mapping[str, Any], name: str, row: Mapping[str, Any]) -> ZooEnt
     return ZooEntry(
         name=name,
         family=family_name,
-        pipeline=family["pipeline"],
+        pipeline=settings["pipeline"],
         hub=tuple(row["hub"]),
+        base=row.get("base"),
+        decoder=row.get("decoder"),
         unet=Piece("UNet2DConditionModel", unet, _expected({"unet": row["expected"]})),
         text_encoders=tuple(
             _component(data, "text_encoders", each, f"{where}.text_encoders")
@@ -91,13 +124,22 @@ def _entry(data: Mapping[str, Any], name: str, row: Mapping[str, Any]) -> ZooEnt
         ),
         vae=_component(data, "vaes", settings["vae"], f"{where}.vae"),
         scheduler=_component(data, "schedulers", settings["scheduler"], f"{where}.scheduler"),
+        scheduler_overrides=row.get("scheduler_overrides", {}),
         resolution=settings["resolution"],
         steps=settings["steps"],
         guidance=settings["guidance"],
         negative_prompt=settings.get("negative_prompt"),
         licence=row.get("licence"),
+        adapter=AdapterPiece(**row["adapter"]) if "adapter" in row else None,
+        controlnet=_control(data, row["controlnet"], where) if "controlnet" in row else None,
         published=row.get("published", {}),
     )
+
+
+def _control(data: Mapping[str, Any], name: str, where: str) -> ControlCard:
+    row = _piece(data, "controlnets", name, f"{where}.controlnet")
+    net = _component(data, "controlnets", name, f"{where}.controlnet")
+    return ControlCard(row["scale"], row["invert"], net)
 
 
 def _component(data: Mapping[str, Any], section: str, name: str, where: str) -> Piece:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from ..core.manifest import Manifest
 from ..core.options import VerifyOptions
-from .request import Plan, Request, is_guided, make_plan
+from .picture import sample_picture
+from .plan import Plan, is_guided, make_plan
+from .request import Request
 
 # Drawn at the second size.
 _OTHER_PROMPT = "a lighthouse on a cliff at night, oil painting"
+# How far to go from a picture; a run of one step has no other choice than all the way.
+_STRENGTH = 0.6
 
 
 def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
     """One run per prompt at the main size, and a short one at another size where that may vary.
 
+    Where the bundle has an encoder, the first prompt is also drawn from a picture.
+
     Raises:
         OptionError: The bundle cannot draw what the options ask for.
     """
     guidance, images = filling_guidance(manifest, options.guidance)
+    control = sample_picture() if manifest.control else None
     plans = [
         make_plan(
             Request(
@@ -27,6 +34,7 @@ def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
                 seed=options.seed,
                 height=options.height,
                 width=options.width,
+                control=control,
             ),
             manifest,
         )
@@ -34,6 +42,8 @@ def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
     ]
     if manifest.shapes.height is None:
         plans.append(_other_plan(manifest, plans[0], options.seed + 1))
+    if any(each.image and each.name == plans[0].scheduler for each in manifest.samplers):
+        plans.append(_picture_plan(manifest, plans[0], options.seed + 2))
     return plans
 
 
@@ -48,9 +58,15 @@ def filling_guidance(manifest: Manifest, wanted: float | None) -> tuple[float, i
     guidance = manifest.defaults.guidance if wanted is None else wanted
     if rows is None:
         return guidance, 1
-    if wanted is None and rows % 2:
+    if wanted is None and rows % 2 and manifest.guidance_embedding is None:
         guidance = 1.0
-    return guidance, max(1, rows // 2) if is_guided(guidance) else rows
+    guided = is_guided(guidance, manifest.guidance_embedding)
+    return guidance, max(1, rows // 2) if guided else rows
+
+
+def compared_calls(count: int) -> tuple[int, ...]:
+    """Which of the `count` calls of a U-Net or a ControlNet are compared: both ends, the middle."""
+    return tuple(sorted({0, count // 2, count - 1}))
 
 
 def _other_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:
@@ -68,6 +84,26 @@ def _other_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:
             seed=seed,
             height=low * multiple,
             width=wide * multiple,
+            control=sample_picture() if manifest.control else None,
+        ),
+        manifest,
+    )
+
+
+def _picture_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:
+    """The main run again, but from a picture."""
+    return make_plan(
+        Request(
+            prompt=main.prompts[0],
+            steps=main.steps,
+            guidance=main.guidance,
+            images_per_prompt=main.images_per_prompt,
+            seed=seed,
+            height=main.height,
+            width=main.width,
+            init=sample_picture(),
+            strength=_STRENGTH if main.steps > 1 else 1.0,
+            control=sample_picture() if manifest.control else None,
         ),
         manifest,
     )

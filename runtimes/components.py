@@ -14,12 +14,13 @@ from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest
 from .base import Runner
 
-# The encoder takes no part in drawing from a prompt.
-_DRAWING = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
+# The encoder takes no part in drawing from a prompt, only in drawing from a picture.
+_DRAWING = ("text_encoder", "text_encoder_2", "controlnet", "unet", "vae_decoder")
+_USED = (*_DRAWING, "vae_encoder")
 
 
 class Components:
-    """Owns one runner per component that drawing needs.
+    """Owns one runner per component that drawing needs; the encoder's opens when it is used.
 
     Args:
         manifest: The bundle's description.
@@ -37,9 +38,9 @@ class Components:
     ) -> None:
         self._low_memory = low_memory
         self._closed = False
-        drawing = [each for each in manifest.components if each.role in _DRAWING]
-        self._components = {each.role: each for each in drawing}
-        self._runners = {each.role: make(bundle / PurePosixPath(each.file)) for each in drawing}
+        used = [each for each in manifest.components if each.role in _USED]
+        self._components = {each.role: each for each in used}
+        self._runners = {each.role: make(bundle / PurePosixPath(each.file)) for each in used}
 
     def open(self) -> None:
         """Opens every component, unless they are opened only while used."""
@@ -47,7 +48,8 @@ class Components:
             return
         try:
             for role in self._runners:
-                self._open(role)
+                if role in _DRAWING:
+                    self._open(role)
         except BaseException:
             self.close()
             raise

@@ -12,8 +12,10 @@ from ..core.sampler import SamplerTable
 from .base import Runner
 from .components import call, require_finite
 from .conditioning import Conditioning
+from .control import ControlNet
+from .image_start import EncodedPicture
 from .noise import TorchNoise
-from .request import Plan
+from .plan import Plan
 from .sampler import Stepper
 
 
@@ -42,26 +44,46 @@ class Step:
 
 
 def denoise(
-    unet: Runner, plan: Plan, table: SamplerTable, conditioning: Conditioning
+    unet: Runner,
+    plan: Plan,
+    table: SamplerTable,
+    conditioning: Conditioning,
+    picture: EncodedPicture | None = None,
+    controlnet: ControlNet | None = None,
 ) -> Generator[Step, None, None]:
-    """Yields a `Step` per model call.
+    """Yields a `Step` per model call; a ControlNet runs before the U-Net at each.
 
-    All noise comes from one stream with the plan's seed: first the initial latents of the whole
-    batch in one draw, where the plan brings none, then the fresh noises in the order of the calls.
+    All noise comes from one stream with the plan's seed: first what the initial latents of the
+    whole batch need, where the plan brings none, then the fresh noises in the order of the calls.
+
+    Args:
+        unet: The open U-Net.
+        plan: What to draw.
+        table: The sampler's table; with a picture, that of its start.
+        conditioning: The encoded prompts.
+        picture: The encoded picture to start from, or None to start from noise.
+        controlnet: The open ControlNet, or None where the bundle has none.
 
     Raises:
-        RunError: The U-Net failed, or gave NaN or infinite values.
+        RunError: The U-Net or the ControlNet failed, or gave NaN or infinite values.
     """
     stream = TorchNoise(plan.seed)
-    initial = stream.normal(plan.latent_shape) if plan.latents is None else plan.latents
+    initial = _initial(stream, plan, picture)
     stepper = Stepper(table, initial, lambda: stream.normal(plan.latent_shape))
     while not stepper.done:
         index, timestep, sample = stepper.calls, stepper.timestep, stepper.input()
-        raw = _call(unet, sample, timestep, conditioning, plan)
+        raw = _call(unet, sample, timestep, conditioning, plan, controlnet)
         require_finite(raw, f"The U-Net at call {index + 1} of {table.calls}")
         output = _guide(raw, plan)
         stepper.push(output)
         yield Step(index, table.calls, timestep, sample, output, stepper.latent(), plan)
+
+
+def _initial(stream: TorchNoise, plan: Plan, picture: EncodedPicture | None) -> NDArray[np.float32]:
+    """What the table weighs first: unit noise, or the first latents of image to image."""
+    if picture is not None:
+        return picture.first_latents(stream, plan)
+    return stream.normal(plan.latent_shape) if plan.latents is None else plan.latents
 
 
 def _call(
@@ -70,6 +92,7 @@ def _call(
     timestep: float,
     conditioning: Conditioning,
     plan: Plan,
+    controlnet: ControlNet | None,
 ) -> NDArray[np.float32]:
     """The U-Net's output, a row for each row of the conditioning."""
     feed = {
@@ -77,6 +100,8 @@ def _call(
         "timestep": np.array(timestep, np.float32),
         **conditioning.feed(),
     }
+    if controlnet is not None:
+        feed |= controlnet(feed)
     return call(unet, feed, ["out_sample"])["out_sample"]
 
 

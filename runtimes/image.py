@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..core.errors import OptionError, RunError
 from ..core.manifest import Manifest
-from .request import Plan
+from .plan import Plan
 
 
 def to_uint8(decoded: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -52,6 +52,10 @@ def describe(plan: Plan, index: int, manifest: Manifest) -> dict[str, str]:
         "guidance": plan.guidance,
         "seed": plan.seed,
         "latents": None if plan.latents is None else "given by the caller",
+        "init": None if plan.init is None else "given by the caller",
+        "strength": None if plan.init is None else plan.strength,
+        "control": None if plan.control is None else "a picture given by the caller",
+        "control_scale": None if plan.control is None else plan.control.scale,
         "size": f"{plan.width}x{plan.height}",
         "image": f"{index + 1} of {plan.latent_shape[0]}",
         "scheduler": plan.scheduler,

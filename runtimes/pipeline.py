@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -12,15 +13,20 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from ..core.errors import OptionError, RunError
+from ..core.image_sampler import ImageSampler, ImageStart, load_image_sampler
 from ..core.manifest import Manifest, check_files, load_manifest, load_sampler
 from ..core.sampler import Sampler, SamplerTable
 from .base import Runner
 from .components import Components, call_by_rows, require_finite
 from .conditioning import Conditioning, encode
+from .control import ControlNet
 from .denoise import Step, denoise
 from .image import to_images, to_uint8
+from .image_start import encode_picture
+from .picture import Picture
+from .plan import Plan, make_plan
 from .registry import make_runner, require_backend, require_runtime
-from .request import Plan, Request, make_plan
+from .request import Request
 from .tokenizer import ClipTokenizer
 
 Progress = Callable[[Step], None]
@@ -39,6 +45,7 @@ class Pipeline:
         self._components = components
         self._tokenizers = tuple(ClipTokenizer(each, bundle) for each in manifest.text)
         self._samplers: dict[str, Sampler] = {}
+        self._image_samplers: dict[str, ImageSampler] = {}
 
     @classmethod
     def load(
@@ -97,6 +104,10 @@ class Pipeline:
         images_per_prompt: Literal[1] = 1,
         scheduler: str | None = None,
         latents: NDArray[Any] | None = None,
+        init: Picture | None = None,
+        strength: float | None = None,
+        control: Picture | Sequence[Picture] | None = None,
+        control_scale: float | None = None,
         progress: Progress | None = None,
     ) -> Image: ...
 
@@ -114,6 +125,10 @@ class Pipeline:
         images_per_prompt: int = 1,
         scheduler: str | None = None,
         latents: NDArray[Any] | None = None,
+        init: Picture | None = None,
+        strength: float | None = None,
+        control: Picture | Sequence[Picture] | None = None,
+        control_scale: float | None = None,
         progress: Progress | None = None,
     ) -> Image | list[Image]: ...
 
@@ -130,6 +145,10 @@ class Pipeline:
         images_per_prompt: int = 1,
         scheduler: str | None = None,
         latents: NDArray[Any] | None = None,
+        init: Picture | None = None,
+        strength: float | None = None,
+        control: Picture | Sequence[Picture] | None = None,
+        control_scale: float | None = None,
         progress: Progress | None = None,
     ) -> Image | list[Image]:
         """Draws. The arguments are the fields of `Request`; `progress` is told of every step.
@@ -140,7 +159,8 @@ class Pipeline:
 
         Raises:
             OptionError: The bundle cannot draw this; the message says what it can.
-            SamplerError: The sampler has no table for so many steps.
+            SamplerError: The sampler has no table for so many steps, or cannot begin there.
+            BundleError: The bundle has no such sampler, or none that starts from a picture.
             RunError: An engine failed, or a component gave NaN or infinite values.
         """
         request = Request(
@@ -154,6 +174,10 @@ class Pipeline:
             images_per_prompt=images_per_prompt,
             scheduler=scheduler,
             latents=latents,
+            init=init,
+            strength=strength,
+            control=control,
+            control_scale=control_scale,
         )
         step: Step | None = None
         for step in self.generate(request):
@@ -227,12 +251,29 @@ class Pipeline:
 
     def _generate(self, plan: Plan, table: SamplerTable) -> Generator[Step, None, None]:
         conditioning = encode(plan, self.manifest, self._components, self._tokenizers)
-        with self._components.use("unet") as unet:
-            yield from denoise(unet, plan, table, conditioning)
+        picture = None
+        if plan.init is not None:
+            start = self._start(plan)
+            picture = encode_picture(plan.init, start, self.manifest, self._components)
+        with ExitStack() as stack:
+            controlnet = None
+            if plan.control is not None:
+                runner = stack.enter_context(self._components.use("controlnet"))
+                controlnet = ControlNet(runner, plan, plan.control)
+            unet = stack.enter_context(self._components.use("unet"))
+            yield from denoise(unet, plan, table, conditioning, picture, controlnet)
 
     def _table(self, plan: Plan) -> SamplerTable:
         if plan.scheduler not in self._samplers:
             self._samplers[plan.scheduler] = load_sampler(
                 self.manifest, self.bundle, plan.scheduler
             )
-        return self._samplers[plan.scheduler].table(plan.steps)
+        table = self._samplers[plan.scheduler].table(plan.steps)
+        return table if plan.init is None else self._start(plan).table(table)
+
+    def _start(self, plan: Plan) -> ImageStart:
+        if plan.scheduler not in self._image_samplers:
+            self._image_samplers[plan.scheduler] = load_image_sampler(
+                self.manifest, self.bundle, plan.scheduler
+            )
+        return self._image_samplers[plan.scheduler].start(plan.steps, plan.skipped)

@@ -9,52 +9,44 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffusers
 import numpy as np
+import PIL.Image
 import torch
 import transformers
-from numpy.typing import NDArray
 
-from ..core.checkpoint import Checkpoint, ComponentSource
+from ..core.checkpoint import SKIPPED_STATE, Checkpoint, ComponentSource
 from ..core.errors import CheckpointError
-from .request import Plan
+from ..core.weight_files import SAFETENSORS, weight_files
+from .comparison import compared_calls
+from .control_ref import control_arguments, require_same_control
+from .plan import Plan
+from .torch_lora import fuse_adapters
+from .torch_recording import (
+    Trajectory,
+    controlnet_hook,
+    hooked,
+    record_encoder,
+    recording_decoder,
+    text_hook,
+    unet_hook,
+)
+from .torch_single_file import load_from_single_file
 
-Arrays = dict[str, NDArray[Any]]
 Report = Callable[[str, float], None]
-Hook = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 
-
-@dataclass(frozen=True)
-class Case:
-    """What a component was fed, and what it gave, by the names of the bundle's ports."""
-
-    role: str
-    label: str
-    feed: Arrays
-    expected: Arrays
-
-
-@dataclass
-class Trajectory:
-    """One recorded run.
-
-    Attributes:
-        plan: What was drawn.
-        cases: The component calls.
-        timesteps: The timestep of every model call.
-        latents: The latents after every call, `(images, channels, height, width)`, float32.
-        images: The pictures, `(images, height, width, 3)`, 8-bit.
-    """
-
-    plan: Plan
-    cases: list[Case] = field(default_factory=list)
-    timesteps: list[float] = field(default_factory=list)
-    latents: list[NDArray[np.float32]] = field(default_factory=list)
-    images: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
+# Class of a pipeline to the class of the one that starts from a picture.
+_FROM_PICTURE = {
+    # Not diffusers' own for these, which counts the strength otherwise than all the others.
+    "LatentConsistencyModelPipeline": "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionPipeline": "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionControlNetPipeline": "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionXLPipeline": "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLControlNetPipeline": "StableDiffusionXLControlNetImg2ImgPipeline",
+}
 
 
 @torch.no_grad()
@@ -70,8 +62,12 @@ def record_trajectories(
         with_encoder: Also record the VAE encoder on the pictures.
 
     Raises:
-        CheckpointError: diffusers or transformers cannot load a component.
+        CheckpointError: diffusers or transformers cannot load a component or fuse an adapter, or
+            only one of the bundle and the reference has a ControlNet.
+        DependencyError: There are adapters, and peft is missing.
     """
+    for plan in plans:
+        require_same_control(checkpoint, plan)
     runs = [Trajectory(plan) for plan in plans]
     report("reference: text encoders", 0.0)
     embeddings = _encode(checkpoint, runs)
@@ -89,10 +85,19 @@ def _encode(checkpoint: Checkpoint, runs: Sequence[Trajectory]) -> list[dict[str
     for name in encoders:
         tokenizer = name.replace("text_encoder", "tokenizer")
         folder = checkpoint.folder / tokenizer
-        parts[tokenizer] = transformers.CLIPTokenizer.from_pretrained(folder)
+        # Before transformers 5 only the fast tokenizer reads a folder with tokenizer.json alone.
+        alone = not (folder / "vocab.json").is_file()
+        kind = transformers.CLIPTokenizerFast if alone else transformers.CLIPTokenizer
+        parts[tokenizer] = kind.from_pretrained(folder)
         # transformers 5 leaves it at 1e30 where the files do not say, and diffusers overflows.
         parts[tokenizer].model_max_length = parts[name].config.max_position_embeddings
-    pipeline = _pipeline(checkpoint, parts)
+    pipeline = _pipeline(checkpoint, parts, checkpoint.pipeline_class)
+    fuse_adapters(pipeline, checkpoint)
+    for name in encoders:
+        if not hasattr(parts[name], "text_model"):
+            # diffusers' clip_skip looks for the norm where transformers had it before version 5.
+            # Not any sooner: its loader of adapters takes it for a module.
+            vars(parts[name])["text_model"] = parts[name]
     names = ["prompt_embeds", "negative_prompt_embeds"]
     if sdxl:
         names += ["pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
@@ -100,14 +105,18 @@ def _encode(checkpoint: Checkpoint, runs: Sequence[Trajectory]) -> list[dict[str
     for run in runs:
         with contextlib.ExitStack() as stack:
             for name in encoders:
-                stack.enter_context(_hooked(parts[name], _text_hook(name, run)))
+                stack.enter_context(hooked(parts[name], text_hook(name, run)))
             results = pipeline.encode_prompt(
                 prompt=list(run.plan.prompts),
                 device=torch.device("cpu"),
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=run.plan.guided,
                 negative_prompt=None if run.plan.negatives is None else list(run.plan.negatives),
+                clip_skip=checkpoint.clip_skip,
             )
+        if checkpoint.clip_skip is not None and not sdxl:
+            # The pipeline normalizes the skipped state itself, behind the hook's back.
+            run.cases[0].expected[SKIPPED_STATE] = results[0].numpy().copy()
         embeddings.append(dict(zip(names, results, strict=True)))
     return embeddings
 
@@ -119,11 +128,13 @@ def _draw(
     report: Report,
     with_encoder: bool,
 ) -> None:
-    parts = {name: _load(checkpoint.component(name)) for name in ("unet", "vae")}
-    pipeline = _pipeline(checkpoint, parts)
-    pipeline.set_progress_bar_config(disable=True)
+    names = ("unet", "vae", "controlnet") if checkpoint.control else ("unet", "vae")
+    parts = {name: _load(checkpoint.component(name)) for name in names}
+    fuse_adapters(_pipeline(checkpoint, parts, checkpoint.pipeline_class), checkpoint)
     for run, conditioning in zip(runs, embeddings, strict=True):
         plan = run.plan
+        pipeline = _pipeline(checkpoint, parts, _pipeline_class(checkpoint, plan))
+        pipeline.set_progress_bar_config(disable=True)
 
         def after_step(
             _: Any, index: int, timestep: Any, tensors: dict[str, Any], run: Trajectory = run
@@ -134,12 +145,22 @@ def _draw(
             report(f"reference: {run.plan.height}x{run.plan.width}", share)
             return {}
 
+        def wanted(run: Trajectory = run, pipeline: Any = pipeline) -> bool:
+            # A ControlNet's residuals are large, so only what is compared later is kept.
+            calls = len(pipeline.scheduler.timesteps)
+            return checkpoint.control is None or len(run.timesteps) in compared_calls(calls)
+
         report(f"reference: {plan.height}x{plan.width}", 0.0)
-        with _hooked(parts["unet"], _unet_hook(run)), _recording_decoder(parts["vae"], run):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(hooked(parts["unet"], unet_hook(run, wanted)))
+            stack.enter_context(recording_decoder(parts["vae"], run))
+            if checkpoint.control:
+                hook = controlnet_hook(run, wanted)
+                stack.enter_context(hooked(parts["controlnet"], hook))
             pictures = pipeline(
                 **conditioning,
-                height=plan.height,
-                width=plan.width,
+                **_start(plan),
+                **control_arguments(checkpoint, plan),
                 num_inference_steps=plan.steps,
                 guidance_scale=plan.guidance,
                 num_images_per_prompt=plan.images_per_prompt,
@@ -149,27 +170,50 @@ def _draw(
             ).images
         run.images = np.stack([np.asarray(picture) for picture in pictures])
         if with_encoder:
-            _record_encoder(parts["vae"], run)
+            record_encoder(parts["vae"], run)
 
 
 def _load(source: ComponentSource) -> Any:
     library = {"diffusers": diffusers, "transformers": transformers}[source.library]
     kind = getattr(library, source.class_name)
     try:
+        if source.file is not None:
+            return load_from_single_file(kind, source).eval()
         # float32 whatever the file holds: that is what the reference is.
-        module = kind.from_pretrained(source.folder, torch_dtype=torch.float32)
+        module = kind.from_pretrained(
+            source.folder,
+            torch_dtype=torch.float32,
+            variant=source.variant,
+            use_safetensors=weight_files(source)[0].suffix == SAFETENSORS,
+            # Over what config.json says.
+            **source.repaired,
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{source.library} cannot load '{source.folder}': {str(error)[:300]}"
+            f"{source.library} cannot load '{source.file or source.folder}': {str(error)[:300]}"
         ) from error
     return module.eval()
 
 
-def _pipeline(checkpoint: Checkpoint, parts: dict[str, Any]) -> Any:
-    """The checkpoint's pipeline with the given parts only."""
-    kind = getattr(diffusers, checkpoint.pipeline_class)
+def _pipeline_class(checkpoint: Checkpoint, plan: Plan) -> str:
+    kind = checkpoint.pipeline_class
+    return kind if plan.init is None else _FROM_PICTURE[kind]
+
+
+def _start(plan: Plan) -> dict[str, Any]:
+    """What the pipelines take to start from noise, or from a picture."""
+    if plan.init is None:
+        return {"height": plan.height, "width": plan.width}
+    return {"image": PIL.Image.fromarray(plan.init), "strength": plan.strength}
+
+
+def _pipeline(checkpoint: Checkpoint, parts: dict[str, Any], class_name: str) -> Any:
+    """A pipeline over the checkpoint with the given parts only."""
+    kind = getattr(diffusers, class_name)
     scheduler = getattr(diffusers, checkpoint.scheduler["_class_name"])
     names = ["vae", "text_encoder", "tokenizer", "unet"]
+    if checkpoint.control:
+        names.append("controlnet")
     options: dict[str, Any] = {"scheduler": scheduler.from_config(dict(checkpoint.scheduler))}
     if checkpoint.family == "sdxl":
         names += ["text_encoder_2", "tokenizer_2"]
@@ -179,74 +223,3 @@ def _pipeline(checkpoint: Checkpoint, parts: dict[str, Any]) -> Any:
         options |= {"safety_checker": None, "feature_extractor": None}
         options |= {"requires_safety_checker": False}
     return kind(**{name: parts.get(name) for name in names}, **options)
-
-
-def _text_hook(role: str, run: Trajectory) -> Hook:
-    def hook(_: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-        ids = inputs[0] if inputs else keywords["input_ids"]
-        expected = {
-            name: output[name].numpy().copy()
-            for name in ("text_embeds", "last_hidden_state", "pooler_output")
-            if output.get(name) is not None
-        }
-        for index, state in enumerate(output.get("hidden_states") or ()):
-            expected[f"hidden_states.{index}"] = state.numpy().copy()
-        run.cases.append(Case(role, f"{len(ids)} rows", {"input_ids": ids.numpy()}, expected))
-
-    return hook
-
-
-def _unet_hook(run: Trajectory) -> Hook:
-    def hook(_: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-        sample, timestep = inputs[:2]
-        feed = {
-            "sample": sample.numpy().copy(),
-            "timestep": np.array(float(timestep), np.float32),
-            "encoder_hidden_states": keywords["encoder_hidden_states"].numpy(),
-        }
-        added = keywords.get("added_cond_kwargs") or {}
-        feed |= {name: tensor.float().numpy() for name, tensor in added.items()}
-        label = f"{run.plan.height}x{run.plan.width}, {len(sample)} rows, t={float(timestep):g}"
-        run.cases.append(Case("unet", label, feed, {"out_sample": output[0].numpy().copy()}))
-
-    return hook
-
-
-@contextlib.contextmanager
-def _hooked(module: Any, hook: Hook) -> Iterator[None]:
-    handle = module.register_forward_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def _recording_decoder(vae: Any, run: Trajectory) -> Iterator[None]:
-    original = vae.decode
-
-    def decode(latents: Any, *inputs: Any, **keywords: Any) -> Any:
-        output = original(latents, *inputs, **keywords)
-        image = output[0] if isinstance(output, tuple) else output.sample
-        label = f"{run.plan.height}x{run.plan.width}, {len(latents)} rows"
-        case = {"latent_sample": latents.numpy().copy()}, {"sample": image.numpy().copy()}
-        run.cases.append(Case("vae_decoder", label, *case))
-        return output
-
-    # The pipeline calls a method, not the module, so a forward hook would miss it.
-    vae.decode = decode
-    try:
-        yield
-    finally:
-        del vae.decode
-
-
-def _record_encoder(vae: Any, run: Trajectory) -> None:
-    pixels = torch.from_numpy(run.images.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
-    encoded = vae.encode(pixels)
-    if hasattr(encoded, "latents"):
-        expected = {"latent_sample": encoded.latents.numpy()}
-    else:
-        expected = {"latent_parameters": encoded.latent_dist.parameters.numpy()}
-    label = f"{run.plan.height}x{run.plan.width}, {len(pixels)} rows"
-    run.cases.append(Case("vae_encoder", label, {"sample": pixels.numpy()}, expected))

@@ -19,11 +19,12 @@ from ..core.manifest import Component, Manifest, load_manifest
 from ..core.options import VerifyOptions
 from ..core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
 from .base import Runner
-from .comparison import comparison_plans
+from .comparison import compared_calls, comparison_plans
 from .components import call, call_by_rows
 from .pipeline import Pipeline
 from .registry import make_runner
-from .torch_ref import Case, Trajectory, record_trajectories
+from .torch_recording import Case, Trajectory
+from .torch_ref import record_trajectories
 
 Report = Callable[[str, float], None]
 Tested = dict[str, dict[str, tuple[int, ...]]]
@@ -138,8 +139,8 @@ def _run(runner: Runner, case: Case, outputs: list[str]) -> Mapping[str, NDArray
 def _chosen(component: Component, runs: Sequence[Trajectory]) -> list[Case]:
     """The recorded calls of a component that are compared."""
     recorded = [[case for case in run.cases if case.role == component.role] for run in runs]
-    if component.role == "unet":
-        return [cases[i] for cases in recorded for i in _ends_and_middle(len(cases))]
+    if component.role in {"unet", "controlnet"}:
+        return [cases[i] for cases in recorded for i in compared_calls(len(cases))]
     cases = [case for each in recorded for case in each]
     dynamic = isinstance(component.inputs[0].shape[0], str)
     if component.role.startswith("text_encoder") and dynamic and len(cases) > 1:
@@ -148,13 +149,11 @@ def _chosen(component: Component, runs: Sequence[Trajectory]) -> list[Case]:
     return cases
 
 
-def _ends_and_middle(count: int) -> list[int]:
-    return sorted({0, count // 2, count - 1})
-
-
 def _stacked(cases: Sequence[Case]) -> Case:
     def join(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        return {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}
+        # With clip-skip, the pipeline asks for hidden states of the prompts only.
+        names = [name for name in arrays[0] if all(name in each for each in arrays)]
+        return {name: np.concatenate([each[name] for each in arrays]) for name in names}
 
     feed, expected = join([each.feed for each in cases]), join([each.expected for each in cases])
     rows = len(next(iter(feed.values())))
@@ -181,7 +180,8 @@ def _sizes(component: Component, cases: Sequence[Case]) -> dict[str, tuple[int, 
     for case in cases:
         for spec in component.inputs:
             for name, size in zip(spec.shape, case.feed[spec.name].shape, strict=True):
-                if isinstance(name, str):
+                # Not what is computed with a dimension, such as `height // 2`.
+                if isinstance(name, str) and name.isidentifier():
                     sizes.setdefault(name, set()).add(size)
     return {name: tuple(sorted(values)) for name, values in sizes.items()}
 
@@ -213,6 +213,8 @@ def _check_image(
     gates = image_gates_for(each.precision for each in manifest.components)
     plan, what = run.plan, f"image: {run.plan.height}x{run.plan.width}"
     case = f"{plan.height}x{plan.width}, {len(run.timesteps)} calls, guidance {plan.guidance:g}"
+    if plan.init is not None:
+        case += f", from a picture at strength {plan.strength:g}"
     steps: list[StepCheck] = []
     report(what, 0.0)
     gate = f"PSNR ≥ {gates.image_psnr_db:g} dB"

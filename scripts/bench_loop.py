@@ -21,7 +21,8 @@ from typing import Any
 from kdexport.runtimes.image import to_images
 from kdexport.runtimes.ort import OrtRunner
 from kdexport.runtimes.pipeline import Pipeline
-from kdexport.runtimes.request import Plan, Request
+from kdexport.runtimes.plan import Plan
+from kdexport.runtimes.request import Request
 
 
 @dataclass(frozen=True)

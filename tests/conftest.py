@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -39,15 +41,60 @@ def _zoo_cache(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once():
+    """Traces modules that are built and wrapped alike once: it is most of what an export takes."""
+    from kdexport.export import to_onnx
+
+    trace, traced = to_onnx.trace_onnx, {}
+
+    def cached(wrapped, mode, opset, static):
+        config = wrapped.inner.config
+        processors = getattr(wrapped.inner, "attn_processors", {})
+        settings = {name: value for name, value in vars(wrapped).items() if name[:1] != "_"}
+        built = [
+            *(type(wrapped), type(wrapped.inner), wrapped.core, settings, processors),
+            dict(config) if isinstance(config, dict) else config.to_dict(),
+        ]
+        key = json.dumps([built, opset, static], default=repr)
+        if key not in traced:
+            traced[key] = trace(wrapped, mode, opset, static)
+        return traced[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_onnx, "trace_onnx", cached)
+        yield
+
+
 @pytest.fixture(scope="session")
-def micro() -> ModuleType:
-    """The module `micro.py` beside this file."""
-    spec = importlib.util.spec_from_file_location("micro", Path(__file__).with_name("micro.py"))
+def lora() -> ModuleType:
+    """The module `lora.py` beside this file."""
+    return _beside("lora")
+
+
+def _beside(name: str) -> ModuleType:
+    """The module `NAME.py` beside this file."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"beside_tests_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def micro() -> ModuleType:
+    """The smallest modules, see `micro.py`."""
+    return _beside("micro")
+
+
+@pytest.fixture(scope="session")
+def ldm() -> ModuleType:
+    """The writer of single-file checkpoints, see `ldm.py`."""
+    return _beside("ldm")
 
 
 @pytest.fixture(scope="session")

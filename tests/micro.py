@@ -1,5 +1,6 @@
 """The smallest modules that have every kind of layer, as checkpoints on disk."""
 
+import inspect
 import json
 import shutil
 
@@ -59,10 +60,16 @@ def save(folder, name, class_name, config):
     else:
         library, module = "diffusers", getattr(diffusers, class_name)(**config)
     with torch.no_grad():
-        for _, tensor in module.named_parameters():
+        for parameter, tensor in module.named_parameters():
             # Norms and biases away from one and zero, so that a lost one is noticed.
             if tensor.ndim == 1:
                 tensor.add_(0.1 * torch.randn_like(tensor))
+            elif not tensor.any():
+                # What training starts from zero: the last convolutions of a ControlNet.
+                tensor.normal_(0, tensor[0].numel() ** -0.5)
+            elif "controlnet_cond_embedding" in parameter:
+                # As drawn, it would hardly let a picture through.
+                tensor.mul_(3)
     module.eval().save_pretrained(folder / name)
     stored = json.loads((folder / name / "config.json").read_text())
     return ComponentSource(name, library, class_name, folder / name, stored), module
@@ -76,3 +83,21 @@ def save_pipeline(folder, narrow):
         folder, "unet", "UNet2DConditionModel", {**UNET, "cross_attention_dim": text["hidden_size"]}
     )
     save(folder, "vae", "AutoencoderKL", VAE)
+
+
+def controlnet_config(unet, pixels):
+    """The ControlNet for a U-Net's config, for a VAE with so many pixels per latent cell."""
+    known = inspect.signature(diffusers.ControlNetModel.__init__).parameters
+    shared = {key: value for key, value in unet.items() if key in known}
+    return {
+        **shared,
+        # It needs one where the U-Net has none.
+        "mid_block_type": unet.get("mid_block_type") or "UNetMidBlock2DCrossAttn",
+        "conditioning_embedding_out_channels": (4, *(8,) * (pixels.bit_length() - 1)),
+    }
+
+
+def save_controlnet(folder, pipeline, pixels):
+    """Makes a ControlNet for the U-Net of a pipeline's folder; see `save`."""
+    unet = json.loads((pipeline / "unet" / "config.json").read_text())
+    return save(folder, "controlnet", "ControlNetModel", controlnet_config(unet, pixels))

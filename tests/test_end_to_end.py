@@ -19,7 +19,7 @@ PROMPTS = ["a golden vase with different flowers", "a boat on a lake, watercolor
 
 # Every family, decoder, precision and attention at least once.
 CASES = {
-    "bk-sdm-tiny": OnnxOptions(attention="portable", with_encoder=True),
+    "bk-sdm-tiny": OnnxOptions(attention="portable", with_encoder=True, max_steps=6),
     "koala-700m": OnnxOptions(precision="mixed", schedulers=("euler-ancestral",)),
     "sdxs-512-dreamshaper": OnnxOptions(attention="sliced", slice_size=60, max_steps=4),
     "bk-sdm-v2-small": OnnxOptions(precision="fp16", height=64, width=128, batch=2),

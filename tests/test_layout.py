@@ -32,9 +32,23 @@ ROOM_NEEDS = {"calib": {"scipy"}}
 CORE_MAY = {"numpy", "jsonschema"}
 TORCH = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
 # The reference is diffusers itself; the Core ML interpreter computes with torch.
-TORCH_MODULES = {"runtimes/torch_ref.py", "runtimes/mil.py"}
+TORCH_MODULES = {
+    "runtimes/mil.py",
+    "runtimes/torch_lora.py",
+    "runtimes/torch_recording.py",
+    "runtimes/torch_ref.py",
+    "runtimes/torch_single_file.py",
+}
 # What these need is loaded by whoever imports them, so that is done inside functions.
-HEAVY_MODULES = {"kdexport.runtimes.torch_ref", "kdexport.runtimes.mil", "kdexport.runtimes.verify"}
+HEAVY_MODULES = {
+    "kdexport.runtimes.mil",
+    "kdexport.runtimes.torch_lora",
+    "kdexport.runtimes.torch_recording",
+    "kdexport.runtimes.torch_ref",
+    "kdexport.runtimes.verify",
+}
+# These load torch themselves.
+HEAVY_FILES = {"runtimes/torch_ref.py", "runtimes/verify.py"}
 IMPORT_NAMES = {"pillow": "PIL"}
 
 
@@ -105,8 +119,8 @@ def _ours(each: Import, parts: list[str]) -> Iterator[str]:
     if each.eager and each.room == "cli" and target not in {"", "core", "cli"}:
         yield "the command line imports rooms inside its commands"
     heavy = ".".join(parts[:3]) in HEAVY_MODULES
-    reference = each.file == "runtimes/verify.py" and parts[2] != "verify"
-    if each.eager and heavy and not reference:
+    allowed = each.file in HEAVY_FILES and parts[2] != "verify"
+    if each.eager and heavy and not allowed:
         yield "loads torch, so it is imported inside functions only"
 
 

@@ -96,7 +96,7 @@ def test_every_caption_needs_a_picture():
 
 @pytest.mark.parametrize(("index", "expected"), [({}, False), ({"_kdexport_world": 1}, True)])
 def test_only_models_of_the_world_are_scored(index, expected):
-    assert draws_the_world(SimpleNamespace(index=index)) is expected
+    assert draws_the_world(SimpleNamespace(index=index, control=None)) is expected
 
 
 def test_needs_a_caption(tmp_path):

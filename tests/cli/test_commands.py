@@ -90,6 +90,8 @@ def test_run_several(capsys, bundle, tmp_path):
         (["--size", "10", "16"], "multiple of 8 pixels, not 10; choose 8 or 16"),
         (["--latents", "{here}/missing.npy"], "is no .npy file"),
         (["-o", "{here}/missing/a.png"], "cannot be written"),
+        (["--init", "{here}/missing.png"], "is no image that can be read"),
+        (["--strength", "0.5"], "A strength needs a picture to start from"),
     ],
 )
 def test_run_with_bad_input(capsys, bundle, tmp_path, extra, message):
@@ -100,6 +102,24 @@ def test_run_with_bad_input(capsys, bundle, tmp_path, extra, message):
     assert message in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_prompt_says_what_was_cut(capsys, bundle, tmp_path):
+    prompt = " ".join(["vase"] * 300 + ["with", "no", "flowers"])
+    arguments = ("run", bundle, prompt, "--steps", 1, "--size", 16, 16, "-o", tmp_path / "a.png")
+    status, _, err = call(capsys, *arguments)
+    assert status == 0
+    assert "part of the prompt was cut off: [" in err
+    assert "with no flowers']" in err
+
+
+def test_run_from_a_picture_needs_an_encoder(capsys, bundle, tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "in.png")
+    arguments = ("run", bundle, "a cat", "--init", tmp_path / "in.png", "-o", tmp_path / "a.png")
+    status, _, err = call(capsys, *arguments)
+    assert status == 1
+    assert "The bundle has no VAE encoder" in err
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_a_damaged_bundle(capsys, copy, tmp_path):
@@ -203,6 +223,8 @@ def test_models(capsys, tmp_path):
         (["--opset", "9"], "Opset 9 is not supported"),
         (["--verify-size", "10", "16"], "height must be a multiple of 8 pixels, not 10"),
         (["--decoder", "nothing"], "neither a folder nor a Hub id"),
+        (["--clip-skip", "0"], "clip-skip must be at least 1, not 0"),
+        (["--clip-skip", "99"], "clip-skip must be at most"),
     ],
 )
 def test_export_with_bad_options(capsys, micro_pipeline, tmp_path, extra, message):
@@ -214,9 +236,12 @@ def test_export_with_bad_options(capsys, micro_pipeline, tmp_path, extra, messag
 
 def test_a_scheduler_that_is_not_linear(capsys, micro_pipeline, tmp_path):
     model = shutil.copytree(micro_pipeline, tmp_path / "model")
-    path = model / "scheduler" / "scheduler_config.json"
-    config = {**json.loads(path.read_text()), "_class_name": "DDIMScheduler", "clip_sample": True}
-    path.write_text(json.dumps(config))
+    for name, changes in (
+        ("model_index.json", {"scheduler": ["diffusers", "DDIMScheduler"]}),
+        ("scheduler/scheduler_config.json", {"clip_sample": True}),
+    ):
+        data = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps(data | changes))
     status, _, err = call(capsys, "onnx", model, "-o", tmp_path / "out")
     assert status == 1
     assert "clip_sample=True" in err

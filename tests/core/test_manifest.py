@@ -67,6 +67,15 @@ def test_records_survive_json(defaults):
     assert decode(m.Defaults, json.loads(json.dumps(encode(defaults)))) == defaults
 
 
+def test_bundles_of_before_image_to_image_still_load(bundle):
+    def forget(data):
+        del data["guidance_embedding"], data["source"]["clip_skip"]
+        del data["samplers"][0]["image"], data["text"][0]["negative_output"]
+
+    edit(bundle, forget)
+    assert m.load_manifest(bundle) == make_manifest(files=m.record_files(bundle))
+
+
 def test_no_bundle(tmp_path):
     with pytest.raises(BundleError, match=r"no kdexport bundle: .*; make one"):
         m.load_manifest(tmp_path)

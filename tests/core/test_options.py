@@ -1,6 +1,6 @@
 import pytest
 from kdexport.core.errors import OptionError
-from kdexport.core.options import OnnxOptions, VerifyOptions
+from kdexport.core.options import ModelOptions, OnnxOptions, VerifyOptions
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,19 @@ def test_opset(attention, opset, resolved):
 def test_bad_verify_options(options, message):
     with pytest.raises(OptionError, match=message):
         VerifyOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base": ""}, "The base has no name"),
+        ({"decoder": ""}, "The decoder has no name"),
+        ({"variant": "../fp16"}, "'../fp16' is no variant of weight files"),
+        ({"variant": "fp16.x"}, "is no variant"),
+        ({"clip_skip": 0}, "clip-skip must be at least 1, not 0; leave it"),
+        ({"clip_skip": -1}, "not -1"),
+    ],
+)
+def test_bad_model_options(options, message):
+    with pytest.raises(OptionError, match=message):
+        ModelOptions(**options)

@@ -2,10 +2,11 @@ import json
 import shutil
 
 import pytest
-from kdexport.core.errors import CheckpointError
+from kdexport.core.errors import CheckpointError, OptionError
+from kdexport.core.options import ModelOptions
 from kdexport.export import hub
-from kdexport.export.hub import download
-from kdexport.export.load import HubOptions, load_checkpoint
+from kdexport.export.hub import HubOptions, download
+from kdexport.export.load import load_checkpoint
 from kdexport.export.skeleton import build_skeleton
 
 
@@ -44,9 +45,39 @@ def test_the_zoo(monkeypatch, tmp_path):
 def test_another_decoder(folder, narrow):
     tiny = narrow("sdxs-512-dreamshaper")
     for decoder in (tiny, tiny / "vae"):
-        checkpoint = load_checkpoint(str(folder), decoder=str(decoder))
+        checkpoint = load_checkpoint(str(folder), extra=ModelOptions(decoder=str(decoder)))
         assert checkpoint.component("vae").class_name == "AutoencoderTiny"
         assert checkpoint.decoder == str(decoder)
+
+
+def test_clip_skip(folder):
+    layers = load_checkpoint(str(folder)).component("text_encoder").config["num_hidden_layers"]
+    extra = ModelOptions(clip_skip=layers)
+    assert load_checkpoint(str(folder), extra=extra).clip_skip == layers
+    with pytest.raises(OptionError, match=f"at most {layers} for the 'text_encoder' of .*, not"):
+        load_checkpoint(str(folder), extra=ModelOptions(clip_skip=layers + 1))
+
+
+def test_clip_skip_of_sdxl_leaves_one_layer_more(narrow):
+    model = str(narrow("koala-700m"))
+    encoders = [load_checkpoint(model).component(f"text_encoder{n}") for n in ("", "_2")]
+    fewest = min(each.config["num_hidden_layers"] for each in encoders)
+    assert load_checkpoint(model, extra=ModelOptions(clip_skip=fewest - 1)).clip_skip == fewest - 1
+    with pytest.raises(OptionError, match=f"at most {fewest - 1} for the 'text_encoder"):
+        load_checkpoint(model, extra=ModelOptions(clip_skip=fewest))
+
+
+def test_latent_consistency_models(folder):
+    edit(
+        folder / "model_index.json",
+        lambda d: d.update(_class_name="LatentConsistencyModelPipeline"),
+    )
+    with pytest.raises(CheckpointError, match=r"has no guidance embedding .* set _class_name"):
+        load_checkpoint(str(folder))
+    edit(folder / "unet" / "config.json", lambda d: d.update(time_cond_proj_dim=16))
+    checkpoint = load_checkpoint(str(folder))
+    assert checkpoint.family == "sd"
+    assert checkpoint.component("unet").config["time_cond_proj_dim"] == 16
 
 
 @pytest.mark.parametrize(
@@ -69,7 +100,6 @@ def test_pipelines_that_cannot_be_exported(folder, change, message):
     [
         ("class_embed_type", "timestep"),
         ("addition_embed_type", "image"),
-        ("time_cond_proj_dim", 256),
         ("encoder_hid_dim", 16),
     ],
 )

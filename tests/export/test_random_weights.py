@@ -10,6 +10,7 @@ from kdexport.core.errors import CheckpointError
 from kdexport.export.draw import Draw
 from kdexport.export.random_weights import draws
 from kdexport.export.zoo import zoo
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -49,12 +50,14 @@ def _difference(one, other):
 def test_two_steps(narrow, name):
     pipeline = _pipeline(narrow(name))
     guidance = zoo()[name].guidance
+    control = {"image": Image.new("RGB", (128, 128), "red")} if zoo()[name].controlnet else {}
     images = pipeline(
         PROMPTS[0],
         num_inference_steps=2,
         guidance_scale=guidance,
         output_type="np",
         generator=torch.Generator().manual_seed(0),
+        **control,
     ).images
     assert images.shape == (1, 128, 128, 3)
     assert np.isfinite(images).all()

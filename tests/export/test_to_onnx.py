@@ -14,12 +14,8 @@ from kdexport.export.attention import onnx_attention
 from kdexport.export.skeleton import build_skeleton, fake_mode, parameter_shapes
 from kdexport.export.to_onnx import write_onnx
 from kdexport.export.weights import Weights, open_weights
-from kdexport.export.wrap import (
-    WrappedDecoder,
-    WrappedEncoder,
-    WrappedTextEncoder,
-    WrappedUnet,
-)
+from kdexport.export.wrap import WrappedDecoder, WrappedEncoder, WrappedUnet
+from kdexport.export.wrap_text import WrappedTextEncoder
 
 TOKENS = 12
 SHAPES = [(1, 16, 12), (2, 8, 22), (3, 2, 2)]
@@ -72,6 +68,7 @@ def run_unet(module, feed):
         tensors["timestep"],
         tensors["encoder_hidden_states"],
         added_cond_kwargs=added or None,
+        timestep_cond=tensors.get("timestep_cond"),
         return_dict=False,
     )[0].numpy()
 
@@ -119,6 +116,25 @@ def test_unet_fp32(micro, tmp_path, options, changes):
     assert domains[""] == options.resolved_opset
     if options.attention != "fused":
         assert set(domains) == {""}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mixed", "fp16"])
+def test_guidance_embedding(micro, tmp_path, precision):
+    config = {**micro.UNET, **micro.SDXL, "time_cond_proj_dim": 10}
+    source, module = micro.save(tmp_path, "unet", "UNet2DConditionModel", config)
+    written, session, _ = export(source, tmp_path, wrap_unet, OnnxOptions(precision=precision))
+    assert [spec.name for spec in written.inputs][-2:] == ["time_ids", "timestep_cond"]
+    assert written.inputs[-1].shape == ("batch", 10)
+    edge = np.float16 if precision == "fp16" else np.float32
+    for shape in SHAPES:
+        feed = unet_inputs(*shape, sdxl=True)
+        condition = np.random.default_rng(0).standard_normal((shape[0], 10), np.float32)
+        feed["timestep_cond"] = condition
+        cast = {k: v if k == "timestep" else v.astype(edge) for k, v in feed.items()}
+        difference = compare(session.run(None, cast)[0], run_unet(module, feed))
+        assert difference.relative_l2 < 5e-6 if precision == "fp32" else difference.psnr_db > 50
+        without = {**cast, "timestep_cond": np.zeros_like(condition, edge)}
+        assert compare(session.run(None, without)[0], run_unet(module, feed)).psnr_db < 50
 
 
 @pytest.mark.parametrize("precision", ["fp16", "mixed"])
@@ -233,6 +249,27 @@ def test_text_encoder(micro, tmp_path, name, activation, eos):
         ]
     else:
         assert names == ["last_hidden_state", "pooler_output"]
+
+
+@pytest.mark.parametrize("skip", [1, 2])
+def test_text_encoder_with_clip_skip(micro, tmp_path, skip):
+    source, module = micro.save(tmp_path, "text_encoder", "CLIPTextModel", micro.TEXT)
+
+    def wrap(module, edge, _):
+        return WrappedTextEncoder(module, edge, False, skip)
+
+    written, session, _ = export(source, tmp_path, wrap)
+    names = [spec.name for spec in written.outputs]
+    assert names == ["last_hidden_state", "pooler_output", "skipped_hidden_state"]
+    ids = torch.randint(0, 94, (2, TOKENS))
+    with torch.no_grad():
+        expected = module(ids, output_hidden_states=True)
+        norm = getattr(module, "text_model", module).final_layer_norm
+        skipped = norm(expected.hidden_states[-(skip + 1)])
+    last, _, state = session.run(None, {"input_ids": ids.numpy()})
+    assert compare(state, skipped.numpy()).relative_l2 < 5e-6
+    assert compare(last, expected.last_hidden_state.numpy()).relative_l2 < 5e-6
+    assert compare(state, last).relative_l2 > 1e-2
 
 
 @pytest.mark.parametrize("name", ["CLIPTextModel", "CLIPTextModelWithProjection"])

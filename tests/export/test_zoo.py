@@ -7,13 +7,27 @@ from importlib import resources
 import pytest
 from kdexport.core.errors import CheckpointError
 from kdexport.export.narrow import narrow_twin
-from kdexport.export.zoo import read_zoo, zoo, zoo_defaults, zoo_entry
+from kdexport.export.zoo import (
+    read_zoo,
+    zoo,
+    zoo_decoder,
+    zoo_decoders,
+    zoo_entry,
+    zoo_match,
+)
 
 NAMES = (
     *("bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"),
     *("bk-sdm-v2-base", "bk-sdm-v2-small", "bk-sdm-v2-tiny"),
-    *("koala-700m", "koala-1b", "sdxs-512-dreamshaper"),
+    *("bk-sdm-v2-base-768", "bk-sdm-v2-small-768", "bk-sdm-v2-tiny-768", "bk-sdm-tiny-vpred"),
+    *("edgefusion", "edgefusion-guided", "segmind-small-sd", "segmind-tiny-sd"),
+    *("ssd-1b", "segmind-vega", "segmind-vegart"),
+    *("diffengine-small-sd-xl", "diffengine-tiny-sd-xl"),
+    *("koala-700m", "koala-1b", "koala-lightning-700m", "koala-lightning-1b"),
+    *("koala-turbo-700m", "koala-turbo-1b", "sdxs-512-0.9", "sdxs-512-dreamshaper"),
+    *("sdxs-512-dreamshaper-anime", "sdxs-512-dreamshaper-sketch"),
 )
+DECODERS = ("sd-vae", "sdxl-vae", "sdxl-vae-fp16-fix", "taesd", "taesdxl", "taesd3")
 
 
 @pytest.fixture
@@ -28,8 +42,39 @@ def test_the_models():
         zoo()["x"] = zoo_entry("koala-1b")
 
 
+def test_the_decoders():
+    assert tuple(zoo_decoders()) == DECODERS
+    assert zoo_decoder("taesd3").vae.config["latent_channels"] == 16
+    assert zoo_decoder("sdxl-vae-fp16-fix").vae.config["force_upcast"] is False
+    with pytest.raises(CheckpointError, match=r"no decoder 'tae'; choose sd-vae, .* or taesd3"):
+        zoo_decoder("tae")
+
+
+def test_the_card_of_koala_lightning_overrides_its_scheduler():
+    entry = zoo_entry("koala-lightning-700m")
+    assert entry.scheduler.config["timestep_spacing"] == "leading"
+    assert entry.scheduler_overrides == {"timestep_spacing": "trailing"}
+    assert (entry.steps, entry.guidance) == (10, 3.5)
+    assert entry.negative_prompt.startswith("worst quality")
+
+
+def test_rows_like_others_and_what_completes_them():
+    vega, fast = zoo_entry("segmind-vega"), zoo_entry("segmind-vegart")
+    assert (fast.unet, fast.vae, fast.base) == (vega.unet, vega.vae, vega.hub[0])
+    assert fast.scheduler_overrides == {"_class_name": "LCMScheduler"}
+    assert (fast.steps, fast.guidance) == (4, 0.0)
+    plain, anime = zoo_entry("sdxs-512-dreamshaper"), zoo_entry("sdxs-512-dreamshaper-anime")
+    assert (anime.unet, anime.base, anime.adapter.format) == (plain.unet, plain.hub[0], "peft")
+    sketch = zoo_entry("sdxs-512-dreamshaper-sketch")
+    assert (sketch.controlnet.scale, sketch.controlnet.invert) == (0.8, True)
+    assert "controlnet" in sketch.models()
+    assert plain.base is plain.adapter is plain.controlnet is None
+
+
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(CheckpointError, match=r"no model 'sd-15'.*bk-sdm-base, .* or sdxs-512"):
+    with pytest.raises(
+        CheckpointError, match=r"no model 'sd-15'.*bk-sdm-base, .* or sdxs-512-dreamshaper-sketch"
+    ):
         zoo_entry("sd-15")
 
 
@@ -69,12 +114,16 @@ def test_text_encoders_and_their_pad_tokens():
     ],
 )
 def test_defaults(model, steps, guidance):
-    assert zoo_defaults(model) == {"steps": steps, "guidance": guidance, "negative_prompt": None}
+    assert zoo_match(model).defaults == {
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": None,
+    }
 
 
 @pytest.mark.parametrize("model", ["somebody/model", "koala-700m", "zoo:nope", ""])
-def test_no_defaults_for_an_unknown_model(model):
-    assert zoo_defaults(model) == {}
+def test_an_unknown_model_has_no_entry(model):
+    assert zoo_match(model) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,9 +143,11 @@ def test_a_narrow_twin_keeps_the_structure(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": 1}, r"models\.koala-1b has 'colour'; use family, student"),
+        ({"colour": 1}, r"models\.koala-1b has 'colour'; use like, family, student"),
         ({"family": "sd9"}, r"models\.koala-1b\.family is 'sd9'.* use sd1, sd2 or sdxl"),
         ({"student": "bk"}, r"models\.koala-1b\.student is 'bk'.* use bk-base"),
+        ({"controlnet": "x"}, r"models\.koala-1b\.controlnet is 'x'.* use sdxs-sketch"),
+        ({"like": "x"}, r"models\.koala-1b\.like is 'x'.* use bk-sdm-base"),
         ({"vae": "x"}, r"models\.koala-1b\.vae is 'x', not in vaes; use sd-vae"),
         ({"scheduler": "x"}, r"models\.koala-1b\.scheduler is 'x', not in schedulers"),
         ({"text_encoders": ["x"]}, r"models\.koala-1b\.text_encoders is 'x'.* use clip-l"),

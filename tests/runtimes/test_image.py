@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from kdexport.core.errors import OptionError, RunError
 from kdexport.runtimes.image import save_png, to_images, to_uint8
-from kdexport.runtimes.request import Request, make_plan
+from kdexport.runtimes.plan import make_plan
+from kdexport.runtimes.request import Request
 from PIL import Image
 
 FLOATS = st.floats(-4, 4, width=32)

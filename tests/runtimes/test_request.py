@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kdexport.core.errors import OptionError
 from kdexport.core.manifest import Shapes
-from kdexport.runtimes.request import Request, make_plan
+from kdexport.runtimes.plan import make_plan
+from kdexport.runtimes.request import Request
 
 
 def test_blanks_take_the_defaults(sd, sdxl):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from kdexport.core.checkpoint import SKIPPED_STATE
 from kdexport.core.manifest import (
     Component,
     Defaults,
@@ -26,6 +27,7 @@ from kdexport.core.manifest import (
     record_files,
     save_manifest,
 )
+from kdexport.export.image_sampler import compile_image_sampler
 from kdexport.export.sampler import compile_sampler, make_scheduler
 from kdexport.export.tokenizer_files import write_tokenizer
 from onnx import TensorProto, helper, numpy_helper
@@ -34,6 +36,7 @@ from transformers import CLIPTokenizer
 VOCAB, TOKENS, FACTOR = 1024, 77, 8
 HIDDEN = {"text_encoder": 6, "text_encoder_2": 10}
 POOLED = 5
+GUIDANCE = 9
 SCALING = 1.7
 BASE_CONFIG = {
     "beta_start": 0.00085,
@@ -78,20 +81,32 @@ def make_tiny(family: str) -> Tiny:
     arrays["from_pooled"] = draw(POOLED, 4, scale=0.4)
     arrays["from_sizes"] = draw(6, 4, scale=0.002)
     arrays["decode"] = draw(3, 4, 1, 1, scale=0.3)
+    arrays["encode"] = draw(8, 3, FACTOR, FACTOR, scale=0.12)
+    arrays["from_guidance"] = draw(GUIDANCE, 4, scale=0.4)
     return Tiny(family, arrays)
 
 
 def write_bundle(
-    tiny: Tiny, folder: Path, *, dtype: str = "float32", batch: int | None = None, **changes: object
+    tiny: Tiny,
+    folder: Path,
+    *,
+    dtype: str = "float32",
+    batch: int | None = None,
+    encoder: str | None = None,
+    embedding: bool = False,
+    skip: bool = False,
+    **changes: object,
 ) -> Manifest:
-    """Writes the bundle; `batch` fixes that dimension of every component, `changes` go into the
-    manifest."""
+    """Writes the bundle; `batch` fixes that dimension of every component, `encoder` adds one with
+    this output, `embedding` feeds guidance to the U-Net, `skip` is a clip-skip of 1, and `changes`
+    go into the manifest."""
     for index in range(len(tiny.roles)):
         _write_tokenizer(folder / ("tokenizer" if index == 0 else "tokenizer_2"), index)
     components = [
-        *(_text_encoder(tiny, role, folder, dtype, batch) for role in tiny.roles),
-        _unet(tiny, folder, dtype, batch),
+        *(_text_encoder(tiny, role, folder, dtype, batch, skip) for role in tiny.roles),
+        _unet(tiny, folder, dtype, batch, embedding),
         _decoder(tiny, folder, dtype, batch),
+        *([] if encoder is None else [_encoder(tiny, folder, dtype, batch, encoder)]),
     ]
     manifest = Manifest(
         schema_version=1,
@@ -100,12 +115,13 @@ def write_bundle(
         tools={"kdexport": "0.1.0"},
         source=SourceRecord("tiny", None, {}, "StableDiffusionPipeline", random_weights=True),
         components=tuple(components),
-        text=tuple(_encoding(tiny, role) for role in tiny.roles),
+        text=tuple(_encoding(tiny, role, skip) for role in tiny.roles),
         zero_negative=tiny.family == "sdxl",
         latents=Latents(4, FACTOR, SCALING, 0.0),
         shapes=Shapes(multiple=FACTOR, height=None, width=None, batch=batch),
         defaults=Defaults(4, 7.5, 48, 64, None, "pndm"),
-        samplers=tuple(_sampler(name, folder) for name in SCHEDULERS),
+        samplers=tuple(_sampler(name, folder, encoder is not None) for name in SCHEDULERS),
+        guidance_embedding=GUIDANCE if embedding else None,
     )
     manifest = replace(manifest, files=record_files(folder), **changes)
     save_manifest(manifest, folder)
@@ -140,7 +156,9 @@ def _component(role, folder, nodes, inputs, outputs, constants, dtype) -> Compon
     return Component(role, f"{role}/model.onnx", precision, tuple(inputs), tuple(outputs), size)
 
 
-def _text_encoder(tiny: Tiny, role: str, folder: Path, dtype: str, batch: int | None) -> Component:
+def _text_encoder(
+    tiny: Tiny, role: str, folder: Path, dtype: str, batch: int | None, skip: bool
+) -> Component:
     """Hidden states: the embedding, its double, its sine; pooled: from the mean."""
     rows, width = batch or "batch", HIDDEN[role]
     inputs = [TensorSpec("input_ids", "int64", (rows, TOKENS))]
@@ -169,11 +187,14 @@ def _text_encoder(tiny: Tiny, role: str, folder: Path, dtype: str, batch: int | 
         constants["project"] = tiny.arrays["project"].astype(dtype)
         nodes.append(helper.make_node("MatMul", ["mean", "project"], [pooled.name]))
     outputs = [pooled, last, *states] if projected else [last, pooled, *states]
+    if skip and tiny.family == "sd":
+        outputs.append(TensorSpec(SKIPPED_STATE, dtype, (rows, TOKENS, width)))
+        nodes.append(helper.make_node("Tanh", ["hidden_states.1"], [SKIPPED_STATE]))
     return _component(role, folder, nodes, inputs, outputs, constants, dtype)
 
 
-def _unet(tiny: Tiny, folder: Path, dtype: str, batch: int | None) -> Component:
-    """Linear in the latents, plus a bias per row and channel from time and text."""
+def _unet(tiny: Tiny, folder: Path, dtype: str, batch: int | None, embedding: bool) -> Component:
+    """Linear in the latents, plus a bias per row and channel from time, text and guidance."""
     rows = batch or "batch"
     inputs = [
         TensorSpec("sample", dtype, (rows, 4, "height", "width")),
@@ -197,17 +218,20 @@ def _unet(tiny: Tiny, folder: Path, dtype: str, batch: int | None) -> Component:
         helper.make_node("Add", ["bias0", "time"], ["bias1"]),
     ]
     bias = "bias1"
+    added = []
     if tiny.family == "sdxl":
-        inputs.append(TensorSpec("text_embeds", dtype, (rows, POOLED)))
-        inputs.append(TensorSpec("time_ids", dtype, (rows, 6)))
-        for name, matrix in (("text_embeds", "from_pooled"), ("time_ids", "from_sizes")):
-            constants[matrix] = tiny.arrays[matrix]
-            nodes += [
-                helper.make_node("Cast", [name], [f"{name}32"], to=TensorProto.FLOAT),
-                helper.make_node("MatMul", [f"{name}32", matrix], [f"{name}p"]),
-                helper.make_node("Add", [bias, f"{name}p"], [f"{name}b"]),
-            ]
-            bias = f"{name}b"
+        added += [("text_embeds", POOLED, "from_pooled"), ("time_ids", 6, "from_sizes")]
+    if embedding:
+        added.append(("timestep_cond", GUIDANCE, "from_guidance"))
+    for name, width, matrix in added:
+        inputs.append(TensorSpec(name, dtype, (rows, width)))
+        constants[matrix] = tiny.arrays[matrix]
+        nodes += [
+            helper.make_node("Cast", [name], [f"{name}32"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", [f"{name}32", matrix], [f"{name}p"]),
+            helper.make_node("Add", [bias, f"{name}p"], [f"{name}b"]),
+        ]
+        bias = f"{name}b"
     nodes += [
         helper.make_node("Unsqueeze", [bias, "space"], ["spread"]),
         helper.make_node("Add", ["mixed", "spread"], ["sum"]),
@@ -242,6 +266,17 @@ def _decoder(tiny: Tiny, folder: Path, dtype: str, batch: int | None) -> Compone
     return _component("vae_decoder", folder, nodes, inputs, outputs, constants, dtype)
 
 
+def _encoder(tiny: Tiny, folder: Path, dtype: str, batch: int | None, output: str) -> Component:
+    """Every square of pixels becomes a cell: latents, or a mean and a logarithm of variance."""
+    rows = batch or "batch"
+    channels = 8 if output == "latent_parameters" else 4
+    inputs = [TensorSpec("sample", dtype, (rows, 3, "height", "width"))]
+    outputs = [TensorSpec(output, dtype, (rows, channels, "height/8", "width/8"))]
+    constants = {"encode": tiny.arrays["encode"][:channels].astype(dtype)}
+    nodes = [helper.make_node("Conv", ["sample", "encode"], [output], strides=[FACTOR, FACTOR])]
+    return _component("vae_encoder", folder, nodes, inputs, outputs, constants, dtype)
+
+
 def pad_token(index: int) -> str:
     """As SDXL: the first tokenizer pads with its end marker, the second with `!`."""
     return "<|endoftext|>" if index == 0 else "!"
@@ -253,8 +288,10 @@ def _write_tokenizer(folder: Path, index: int) -> None:
     CLIPTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def _encoding(tiny: Tiny, role: str) -> TextEncoding:
+def _encoding(tiny: Tiny, role: str, skip: bool) -> TextEncoding:
     second = role == "text_encoder_2"
+    usual = "last_hidden_state" if tiny.family == "sd" else "hidden_states.1"
+    skipped = SKIPPED_STATE if tiny.family == "sd" else "hidden_states.0"
     return TextEncoding(
         role=role,
         tokenizer=f"{'tokenizer_2' if second else 'tokenizer'}/tokenizer.json",
@@ -262,14 +299,20 @@ def _encoding(tiny: Tiny, role: str) -> TextEncoding:
         bos_token_id=VOCAB - 2,
         eos_token_id=VOCAB - 1,
         pad_token_id=0 if second else VOCAB - 1,
-        hidden_output="last_hidden_state" if tiny.family == "sd" else "hidden_states.1",
+        hidden_output=skipped if skip else usual,
         pooled_output="text_embeds" if second else None,
+        negative_output=usual if skip else None,
     )
 
 
-def _sampler(name: str, folder: Path) -> SamplerRecord:
-    sampler = compile_sampler(name, make_scheduler(name, BASE_CONFIG), STEPS)
-    file = f"samplers/{name}.json"
+def _sampler(name: str, folder: Path, from_picture: bool) -> SamplerRecord:
+    scheduler = make_scheduler(name, BASE_CONFIG)
+    sampler = compile_sampler(name, scheduler, STEPS)
+    file, image = f"samplers/{name}.json", None
     (folder / "samplers").mkdir(exist_ok=True)
     (folder / file).write_text(json.dumps(sampler.to_json()), encoding="utf-8")
-    return SamplerRecord(name, sampler.scheduler, file, tuple(sampler.tables))
+    if from_picture:
+        image = f"samplers/{name}.image.json"
+        starts = compile_image_sampler(scheduler, sampler)
+        (folder / image).write_text(json.dumps(starts.to_json()), encoding="utf-8")
+    return SamplerRecord(name, sampler.scheduler, file, tuple(sampler.tables), image)

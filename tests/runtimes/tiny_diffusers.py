@@ -9,10 +9,13 @@ import torch
 from diffusers import (
     ConfigMixin,
     ModelMixin,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from kdexport.export.sampler import make_scheduler
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
@@ -38,6 +41,8 @@ class TinyTextEncoder(_Module):
         super().__init__(table=tiny.arrays[f"table:{role}"], project=tiny.arrays["project"])
         self.projected = role == "text_encoder_2"
         self.config = SimpleNamespace(projection_dim=self.project.shape[1])
+        # What StableDiffusionPipeline's clip_skip applies to the state that it takes.
+        self.text_model = SimpleNamespace(final_layer_norm=torch.tanh)
 
     def forward(self, ids: Tensor, **_options: Any) -> ModelOutput:
         states = [self.table[ids]]
@@ -63,9 +68,9 @@ class TinyUnet(ModelMixin, ConfigMixin):
         self.seen: list[Tensor] = []
 
     @classmethod
-    def of(cls, tiny: Any) -> TinyUnet:
-        self = cls()
-        for name in ("mix", "from_hidden", "from_pooled", "from_sizes"):
+    def of(cls, tiny: Any, embedding: int | None = None) -> TinyUnet:
+        self = cls(time_cond_proj_dim=embedding)
+        for name in ("mix", "from_hidden", "from_pooled", "from_sizes", "from_guidance"):
             self.register_buffer(name, torch.from_numpy(tiny.arrays[name]))
         # What StableDiffusionXLPipeline checks its time ids against.
         self.register_to_config(addition_time_embed_dim=ADD_DIM)
@@ -89,12 +94,15 @@ class TinyUnet(ModelMixin, ConfigMixin):
         if added_cond_kwargs:
             bias = bias + added_cond_kwargs["text_embeds"] @ self.from_pooled
             bias = bias + added_cond_kwargs["time_ids"] @ self.from_sizes
+        if timestep_cond is not None:
+            bias = bias + timestep_cond @ self.from_guidance
         return (nn.functional.conv2d(sample, self.mix) + bias[:, :, None, None],)
 
 
 class TinyVae(_Module):
-    def __init__(self, tiny: Any, scaling: float) -> None:
-        super().__init__(mix=tiny.arrays["decode"])
+    def __init__(self, tiny: Any, scaling: float, sampled: bool = True) -> None:
+        super().__init__(mix=tiny.arrays["decode"], cells=tiny.arrays["encode"])
+        self.sampled = sampled
         self.config = SimpleNamespace(
             scaling_factor=scaling,
             block_out_channels=(1, 1, 1, 1),
@@ -102,28 +110,44 @@ class TinyVae(_Module):
             latent_channels=4,
         )
 
+    def encode(self, pixels: Tensor) -> SimpleNamespace:
+        cells = nn.functional.conv2d(pixels, self.cells, stride=8)
+        if self.sampled:
+            return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(cells))
+        return SimpleNamespace(latents=cells[:, :4])
+
     def decode(self, latents: Tensor, **_options: Any) -> tuple[Tensor]:
         squashed = nn.functional.conv2d(latents, self.mix).sin()
         return (nn.functional.interpolate(squashed, scale_factor=8.0, mode="nearest"),)
 
 
 def make_pipeline(
-    tiny: Any, folder: Any, scheduler: str, base_config: dict, scaling: float, zero_negative: bool
-) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    tiny: Any,
+    folder: Any,
+    scheduler: str,
+    base_config: dict,
+    scaling: float,
+    zero_negative: bool,
+    from_picture: bool = False,
+    sampled: bool = True,
+    embedding: int | None = None,
+) -> Any:
     """Diffusers' pipeline over the bundle in `folder`."""
     parts: dict[str, Any] = {
-        "vae": TinyVae(tiny, scaling),
-        "unet": TinyUnet.of(tiny),
+        "vae": TinyVae(tiny, scaling, sampled),
+        "unet": TinyUnet.of(tiny, embedding),
         "scheduler": make_scheduler(scheduler, base_config),
         "text_encoder": TinyTextEncoder(tiny, "text_encoder"),
         "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
     }
     if tiny.family == "sd":
-        pipeline = StableDiffusionPipeline(
+        kind = StableDiffusionImg2ImgPipeline if from_picture else StableDiffusionPipeline
+        pipeline = kind(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
     else:
-        pipeline = StableDiffusionXLPipeline(
+        kind = StableDiffusionXLImg2ImgPipeline if from_picture else StableDiffusionXLPipeline
+        pipeline = kind(
             **parts,
             text_encoder_2=TinyTextEncoder(tiny, "text_encoder_2"),
             tokenizer_2=CLIPTokenizer.from_pretrained(folder / "tokenizer_2"),
