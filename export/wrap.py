@@ -62,21 +62,36 @@ class Wrapped(nn.Module, ABC):
         """Runs the component on tensors as described by `inputs`."""
 
 
-class WrappedUnet(Wrapped):
+class WrappedNet(Wrapped):
+    """What U-Nets and ControlNets have in common."""
+
+    def __init__(
+        self, inner: Any, edge: torch.dtype, attention: ExportAttention, tokens: int
+    ) -> None:
+        """Wraps a network; `tokens` is the length of the text embeddings."""
+        super().__init__(inner, edge)
+        inner.set_attn_processor(attention)
+        self.multiple = unet_factor(inner.config)
+        self.inputs = unet_ports(inner.config, edge, tokens)
+        self.conditioned = inner.config.addition_embed_type == "text_time"
+        if self.conditioned:
+            inner.add_time_proj = _CastOutput(inner.add_time_proj, self.core)
+
+    def conditions(self, pooled: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """What SDXL is conditioned on beside the text, as diffusers takes it."""
+        # Time ids go through a sinusoid, which diffusers computes in float32.
+        return {"text_embeds": pooled.to(self.core), "time_ids": sizes.float()}
+
+
+class WrappedUnet(WrappedNet):
     """A U-Net: latents, timestep and text embeddings to the model output."""
 
     def __init__(
         self, inner: Any, edge: torch.dtype, attention: ExportAttention, tokens: int
     ) -> None:
         """Wraps a U-Net; `tokens` is the length of the text embeddings."""
-        super().__init__(inner, edge)
+        super().__init__(inner, edge, attention, tokens)
         config = inner.config
-        inner.set_attn_processor(attention)
-        self.multiple = unet_factor(config)
-        self.inputs = unet_ports(config, edge, tokens)
-        self.conditioned = config.addition_embed_type == "text_time"
-        if self.conditioned:
-            inner.add_time_proj = CastOutput(inner.add_time_proj, self.core)
         if config.time_cond_proj_dim is not None:
             # Latent consistency models take the guidance scale here, as an embedding.
             self.inputs += (Port("timestep_cond", edge, ("batch", config.time_cond_proj_dim)),)
@@ -96,10 +111,7 @@ class WrappedUnet(Wrapped):
     ) -> tuple[Tensor, ...]:
         """Runs the U-Net, with the residuals of a ControlNet where there are any."""
         sample, timestep, text, *extra = inputs
-        added = None
-        if self.conditioned:
-            # Time ids go through a sinusoid, which diffusers computes in float32.
-            added = {"text_embeds": extra.pop(0).to(self.core), "time_ids": extra.pop(0).float()}
+        added = self.conditions(extra.pop(0), extra.pop(0)) if self.conditioned else None
         guidance = None
         if self.inner.config.time_cond_proj_dim is not None:
             guidance = extra.pop(0).to(self.core)
@@ -158,7 +170,7 @@ class WrappedEncoder(Wrapped):
         return (latents.to(self.edge),)
 
 
-class CastOutput(nn.Module):
+class _CastOutput(nn.Module):
     """A module whose output takes another dtype: ONNX cannot concatenate Half and Float."""
 
     def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from .attention import ExportAttention
 from .dimensions import scaled
 from .residuals import pixels_per_cell, residual_ports
-from .wrap import CastOutput, Port, Wrapped, WrappedUnet, unet_factor, unet_ports
+from .wrap import Port, WrappedNet, WrappedUnet
 
 
 class WrappedControlledUnet(WrappedUnet):
@@ -31,7 +31,7 @@ class WrappedControlledUnet(WrappedUnet):
         return self.predict(inputs[: -self.added], tuple(down), mid)
 
 
-class WrappedControlNet(Wrapped):
+class WrappedControlNet(WrappedNet):
     """A ControlNet: what the U-Net is fed, a picture and a scale to residuals for the U-Net.
 
     The pictures are `(batch, channels, height, width)` in [0, 1] and pixels; the scale is a number
@@ -42,17 +42,11 @@ class WrappedControlNet(Wrapped):
         self, inner: Any, edge: torch.dtype, attention: ExportAttention, tokens: int
     ) -> None:
         """Wraps a ControlNet; `tokens` is the length of the text embeddings."""
-        super().__init__(inner, edge)
+        super().__init__(inner, edge, attention, tokens)
         config = inner.config
-        inner.set_attn_processor(attention)
-        self.multiple = unet_factor(config)
-        self.conditioned = config.addition_embed_type == "text_time"
         pixels = pixels_per_cell(config)
         picture = (scaled("height", pixels), scaled("width", pixels))
-        if self.conditioned:
-            inner.add_time_proj = CastOutput(inner.add_time_proj, self.core)
-        self.inputs = (
-            *unet_ports(config, edge, tokens),
+        self.inputs += (
             Port("controlnet_cond", edge, ("batch", config.conditioning_channels, *picture)),
             Port("conditioning_scale", torch.float32, ()),
         )
@@ -62,9 +56,7 @@ class WrappedControlNet(Wrapped):
         """See `Wrapped.forward`."""
         sample, timestep, text, *extra = inputs
         *_, picture, scale = inputs
-        added = None
-        if self.conditioned:
-            added = {"text_embeds": extra[0].to(self.core), "time_ids": extra[1].float()}
+        added = self.conditions(extra[0], extra[1]) if self.conditioned else None
         down, mid = self.inner(
             sample.to(self.core),
             timestep,
