@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 import click
 
 from .. import __version__
 from ..core.errors import CheckpointWarning, KdexportError
+from .cancel import cancellable
 from .common import show_warnings
 
 COMMANDS: dict[str, str] = {
@@ -59,10 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     show_warnings(CheckpointWarning)
-    # A terminated command must clean up as a cancelled one does.
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        status = cli.main(arguments, prog_name="kdexport", standalone_mode=False)
+        with cancellable():
+            status = cli.main(arguments, prog_name="kdexport", standalone_mode=False)
     except click.exceptions.Exit as exit_:
         status = exit_.exit_code
     except click.ClickException as error:
@@ -77,10 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.secho(f"Error: {error}", fg="red", err=True)
         status = error.exit_code
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
