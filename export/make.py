@@ -26,7 +26,7 @@ from .safetensors_file import write_safetensors
 from .skeleton import build_skeleton
 from .tokenizer_files import write_tokenizer
 from .zoo import NARROW_SUFFIX, zoo_decoder, zoo_entry
-from .zoo_types import Piece, ZooEntry
+from .zoo_types import Decoder, Piece, ZooEntry
 
 _WEIGHT_FILES = {
     "diffusers": "diffusion_pytorch_model.safetensors",
@@ -80,10 +80,9 @@ def make_checkpoint(
         BundleError: `directory` already exists.
         DiskSpaceError: The disk is too small.
     """
-    entry = zoo_entry(name)
+    entry = _entry(name, narrow)
     directory = Path(directory)
     _require_absent(directory)
-    entry = narrow_twin(entry) if narrow else entry
     sources = [entry.source(each, directory) for each in entry.models()]
     tensors = {source.name: _tensors(source) for source in sources}
     needed = sum(_bytes(each) for each in tensors.values()) + _SMALL_FILES
@@ -109,7 +108,7 @@ def make_decoder(
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Writes a folder with one autoencoder and random float32 weights; see `make_checkpoint`."""
-    decoder = narrow_decoder(zoo_decoder(name)) if narrow else zoo_decoder(name)
+    decoder = _decoder(name, narrow)
     directory = Path(directory)
     _require_absent(directory)
     source = ComponentSource(
@@ -141,24 +140,33 @@ def made_checkpoint(name: str) -> Path:
     Args:
         name: A model of the zoo, or `NAME-narrow` for its small twin.
     """
-    model = name.removesuffix(NARROW_SUFFIX)
-    narrow = name != model
-    entry = narrow_twin(zoo_entry(model)) if narrow else zoo_entry(model)
-    folder = _cached(name, asdict(entry))
-    if not folder.exists():
-        make_checkpoint(model, folder, narrow=narrow)
-    return folder
+    return _made(name, _entry, make_checkpoint)
 
 
 def made_decoder(name: str) -> Path:
     """The folder of a decoder of the zoo with seed 0, as `made_checkpoint`."""
+    return _made(name, _decoder, make_decoder)
+
+
+def _made(
+    name: str,
+    find: Callable[[str, bool], ZooEntry | Decoder],
+    make: Callable[..., None],
+) -> Path:
     model = name.removesuffix(NARROW_SUFFIX)
     narrow = name != model
-    decoder = narrow_decoder(zoo_decoder(model)) if narrow else zoo_decoder(model)
-    folder = _cached(name, asdict(decoder))
+    folder = _cached(name, asdict(find(model, narrow)))
     if not folder.exists():
-        make_decoder(model, folder, narrow=narrow)
+        make(model, folder, narrow=narrow)
     return folder
+
+
+def _entry(name: str, narrow: bool) -> ZooEntry:
+    return narrow_twin(zoo_entry(name)) if narrow else zoo_entry(name)
+
+
+def _decoder(name: str, narrow: bool) -> Decoder:
+    return narrow_decoder(zoo_decoder(name)) if narrow else zoo_decoder(name)
 
 
 def _cached(name: str, row: Mapping[str, Any]) -> Path:
