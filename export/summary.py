@@ -9,6 +9,7 @@ import torch
 
 from ..core.checkpoint import Checkpoint
 from ..core.errors import OptionError
+from ..core.guidance import is_guided
 from ..core.options import ModelOptions
 from .cost import component_costs
 from .hub import HubOptions
@@ -66,7 +67,7 @@ class Summary:
     @property
     def guided(self) -> bool:
         """Whether guidance doubles the U-Net's batch."""
-        return self.guidance > 1.0 and self.guidance_embedding is None
+        return is_guided(self.guidance, self.guidance_embedding)
 
     @property
     def macs_per_image(self) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ..core.guidance import is_guided
 from ..core.manifest import Manifest
 from ..core.options import VerifyOptions
 from .picture import sample_picture
-from .plan import Plan, is_guided, make_plan
+from .plan import Plan, make_plan
 from .request import Request
 
 # Drawn at the second size.

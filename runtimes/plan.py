@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from ..core.errors import OptionError, choices
+from ..core.guidance import is_guided
 from ..core.manifest import Manifest, Shapes
 from .control import Control, plan_control
 from .request import Request, as_texts
@@ -73,16 +74,6 @@ class Plan:
     def skipped(self) -> int:
         """How many of the steps are left out at the beginning."""
         return skipped_steps(self.strength, self.steps)
-
-
-def is_guided(guidance: float, guidance_size: int | None) -> bool:
-    """Whether a guidance scale takes two U-Net rows per image, by the rule of diffusers.
-
-    Args:
-        guidance: The scale.
-        guidance_size: Of the bundle's `guidance_embedding`: such a U-Net takes the scale itself.
-    """
-    return guidance > 1.0 and guidance_size is None
 
 
 def make_plan(request: Request, manifest: Manifest) -> Plan:
