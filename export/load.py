@@ -31,7 +31,7 @@ from .pipeline_folder import (
     require_known_unet,
 )
 from .repair import repair_unet
-from .replacements import read_decoder, with_control
+from .replacements import is_made_up, read_decoder, with_control
 from .single_file import held_components, single_file
 from .weights import read_tensors
 
@@ -67,6 +67,7 @@ def load_checkpoint(
         checkpoint,
         components=components,
         decoder=extra.decoder,
+        random_weights=checkpoint.random_weights or is_made_up(extra.decoder),
         base=extra.base,
         config=extra.config,
         variant=extra.variant,

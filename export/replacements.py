@@ -24,7 +24,7 @@ from .pipeline_folder import read_part
 
 def read_decoder(decoder: str, hub: HubOptions) -> ComponentSource:
     """A VAE from its own folder or repository, or from the `vae` of a pipeline."""
-    if decoder.startswith("zoo:"):
+    if is_made_up(decoder):
         path = made_decoder(decoder.removeprefix("zoo:"))
     else:
         path = DEMO_DECODERS.get(decoder, Path(decoder).expanduser())
@@ -36,6 +36,11 @@ def read_decoder(decoder: str, hub: HubOptions) -> ComponentSource:
         folder = folder / "vae"
     config = read_json(folder / "config.json", "a VAE")
     return read_part(folder, "vae", "diffusers", str(config.get("_class_name")))
+
+
+def is_made_up(decoder: str | None) -> bool:
+    """Whether a decoder is one of the zoo, whose weights are random."""
+    return decoder is not None and decoder.startswith("zoo:")
 
 
 def with_control(checkpoint: Checkpoint, hub: HubOptions, extra: ModelOptions) -> Checkpoint:

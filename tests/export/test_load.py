@@ -50,6 +50,12 @@ def test_another_decoder(folder, narrow):
         assert checkpoint.decoder == str(decoder)
 
 
+def test_a_made_up_decoder_makes_the_weights_random():
+    assert not load_checkpoint("demo").random_weights
+    extra = ModelOptions(decoder="zoo:taesd-narrow")
+    assert load_checkpoint("demo", extra=extra).random_weights
+
+
 def test_clip_skip(folder):
     layers = load_checkpoint(str(folder)).component("text_encoder").config["num_hidden_layers"]
     extra = ModelOptions(clip_skip=layers)
