@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..core.checkpoint import Checkpoint
-from ..core.image_sampler import ImageSampler
 from ..core.manifest import (
     SCHEMA_VERSION,
     Component,
-    Defaults,
     Manifest,
     SamplerRecord,
-    SourceRecord,
     TextEncoding,
     record_files,
     save_manifest,
 )
-from ..core.sampler import Sampler
+from .bundle_files import (
+    bundle_defaults,
+    source_record,
+    tool_versions,
+    write_json,
+    write_samplers,
+)
 from .controlnets import control_record
 from .parts import Part
 from .prepare import PreparedExport
 from .skeleton import build_skeleton, fake_mode
 from .text import write_tokenizer_files
 from .to_onnx import MODEL_FILE, write_onnx
-from .weights import weight_hashes
 
-_TOOLS = ("kdexport", "torch", "diffusers", "transformers", "onnx", "onnx_ir", "onnxscript")
+_TOOLS = ("onnx", "onnx_ir", "onnxscript")
 
 # Called with what is being done, and how far it is, 0 to 1.
 Report = Callable[[str, float], None]
@@ -50,12 +50,12 @@ def export_onnx(prepared: PreparedExport, bundle: Path, report: Report) -> Manif
     Raises:
         KdexportError: See `write_onnx` and `write_tokenizer_files`.
     """
-    checkpoint = prepared.checkpoint
+    checkpoint = prepared.pipeline.checkpoint
     components = tuple(_write_part(part, prepared, bundle, report) for part in prepared.parts)
     text = tuple(
         write_tokenizer_files(checkpoint, name, bundle) for name in checkpoint.text_encoders
     )
-    samplers = tuple(_write_samplers(prepared.samplers, prepared.image_samplers, bundle))
+    samplers = write_samplers(prepared.pipeline, bundle)
     _write_pipeline_files(checkpoint, components, bundle)
     report("hashing", 0.0)
     manifest = _manifest(prepared, components, text, samplers, bundle)
@@ -65,19 +65,19 @@ def export_onnx(prepared: PreparedExport, bundle: Path, report: Report) -> Manif
 
 def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Report) -> Component:
     report(part.role, 0.0)
-    source = prepared.checkpoint.component(part.component)
+    source = prepared.pipeline.checkpoint.component(part.component)
     wrapped = part.wrap(build_skeleton(source, part.dtype))
     written = write_onnx(
         wrapped,
         fake_mode(),
-        prepared.weights[part.component],
+        prepared.pipeline.weights[part.component],
         bundle / part.role,
         opset=prepared.options.resolved_opset,
         static=part.static,
         progress=lambda done, total: report(part.role, done / max(total, 1)),
     )
     # Not the file: it may be in need of repair, or belong to a single-file checkpoint.
-    _write_json(bundle / part.role / "config.json", dict(source.config))
+    write_json(bundle / part.role / "config.json", dict(source.config))
     return Component(
         role=part.role,
         file=f"{part.role}/{MODEL_FILE}",
@@ -89,31 +89,12 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
     )
 
 
-def _write_samplers(
-    samplers: Iterable[Sampler], starts: Mapping[str, ImageSampler], bundle: Path
-) -> Iterable[SamplerRecord]:
-    (bundle / "samplers").mkdir()
-    for sampler in samplers:
-        file, image = f"samplers/{sampler.name}.json", None
-        _write_table(bundle / file, sampler.to_json())
-        if sampler.name in starts:
-            image = f"samplers/{sampler.name}.image.json"
-            _write_table(bundle / image, starts[sampler.name].to_json())
-        steps = tuple(sorted(sampler.tables))
-        yield SamplerRecord(sampler.name, sampler.scheduler, file, steps, image)
-
-
-def _write_table(path: Path, data: dict[str, Any]) -> None:
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
 def _write_pipeline_files(
     checkpoint: Checkpoint, components: tuple[Component, ...], bundle: Path
 ) -> None:
     """What optimum reads beside the models: `model_index.json` and the scheduler's config."""
     (bundle / "scheduler").mkdir()
-    _write_json(bundle / "scheduler" / "scheduler_config.json", dict(checkpoint.scheduler))
+    write_json(bundle / "scheduler" / "scheduler_config.json", dict(checkpoint.scheduler))
     kept = ("scheduler", "tokenizer", "tokenizer_2")
     index: dict[str, Any] = {
         key: value
@@ -125,7 +106,7 @@ def _write_pipeline_files(
     index["_class_name"] = f"ORT{checkpoint.pipeline_class}"
     for component in components:
         index[component.role] = ["optimum.onnxruntime.modeling_diffusion", _ORT[component.role]]
-    _write_json(bundle / "model_index.json", index)
+    write_json(bundle / "model_index.json", index)
 
 
 _ORT = {
@@ -145,50 +126,21 @@ def _manifest(
     samplers: tuple[SamplerRecord, ...],
     bundle: Path,
 ) -> Manifest:
-    checkpoint = prepared.checkpoint
+    checkpoint = prepared.pipeline.checkpoint
     return Manifest(
         schema_version=SCHEMA_VERSION,
         backend="onnx",
         family=checkpoint.family,
-        tools={name: version(name) for name in _TOOLS},
-        source=SourceRecord(
-            model=checkpoint.model,
-            revision=checkpoint.revision,
-            weights_sha256=weight_hashes(checkpoint),
-            pipeline_class=checkpoint.pipeline_class,
-            decoder=checkpoint.decoder,
-            base=checkpoint.base,
-            config=checkpoint.config,
-            variant=checkpoint.variant,
-            adapters=tuple(source.adapter for source in checkpoint.adapters),
-            random_weights=checkpoint.random_weights,
-            controlnet=checkpoint.control.model if checkpoint.control else None,
-            clip_skip=checkpoint.clip_skip,
-        ),
+        tools=tool_versions(_TOOLS),
+        source=source_record(checkpoint),
         components=components,
         text=text,
         zero_negative=bool(checkpoint.index.get("force_zeros_for_empty_prompt", False)),
-        latents=prepared.latents,
+        latents=prepared.pipeline.latents,
         shapes=prepared.shapes,
-        defaults=_defaults(prepared, samplers[0]),
+        defaults=bundle_defaults(prepared.pipeline, samplers[0], prepared.shapes),
         samplers=samplers,
         files=record_files(bundle),
         control=control_record(checkpoint),
         guidance_embedding=checkpoint.component("unet").config.get("time_cond_proj_dim"),
     )
-
-
-def _defaults(prepared: PreparedExport, sampler: SamplerRecord) -> Defaults:
-    card = prepared.checkpoint.defaults
-    return Defaults(
-        steps=min(card["steps"], sampler.steps[-1]),
-        guidance=float(card["guidance"]),
-        height=prepared.shapes.height or prepared.image_size,
-        width=prepared.shapes.width or prepared.image_size,
-        negative_prompt=card["negative_prompt"],
-        scheduler=sampler.name,
-    )
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

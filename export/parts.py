@@ -101,7 +101,7 @@ def _unet_part(
     static: Mapping[str, int],
 ) -> Part:
     """The U-Net or the ControlNet, wrapped in `kind`."""
-    edge, tokens = edge_dtype(options.precision), _tokens(checkpoint)
+    edge, tokens = edge_dtype(options.precision), text_length(checkpoint)
     islands = _islands(checkpoint.component(name).config, options.precision)
 
     def wrap(module: nn.Module) -> Wrapped:
@@ -111,7 +111,7 @@ def _unet_part(
     return Part(name, name, core, options.precision, islands, static, wrap)
 
 
-def _tokens(checkpoint: Checkpoint) -> int:
+def text_length(checkpoint: Checkpoint) -> int:
     """Length of the text embeddings."""
     return int(checkpoint.component("text_encoder").config.get("max_position_embeddings", 77))
 
@@ -129,6 +129,13 @@ def _islands(config: Mapping[str, Any], precision: str) -> tuple[str, ...]:
     return tuple(islands)
 
 
+def has_hazardous_vae(checkpoint: Checkpoint) -> bool:
+    """Whether the autoencoder is SDXL's, which overflows float16; the fp16-fix one does not."""
+    vae = checkpoint.component("vae")
+    warned = vae.class_name == "AutoencoderKL" and vae.config.get("force_upcast", True)
+    return bool(warned) and checkpoint.family == "sdxl"
+
+
 def _vae_part(
     role: str,
     checkpoint: Checkpoint,
@@ -137,10 +144,7 @@ def _vae_part(
     static: Mapping[str, int],
 ) -> Part:
     edge, precision = edge_dtype(options.precision), options.precision
-    vae = checkpoint.component("vae")
-    # The SDXL autoencoder overflows float16 and its config says so; the fp16-fix one does not.
-    hazardous = vae.class_name == "AutoencoderKL" and vae.config.get("force_upcast", True)
-    if precision == "mixed" and hazardous and checkpoint.family == "sdxl":
+    if precision == "mixed" and has_hazardous_vae(checkpoint):
         precision = "fp32"
 
     def wrap(module: nn.Module) -> Wrapped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,49 +33,108 @@ OWN_SCHEDULER = "default"
 
 
 @dataclass(frozen=True)
-class PreparedExport:
-    """A checked export: nothing is written yet, and nothing about the weights is left to find out.
+class PreparedPipeline:
+    """A checked pipeline: nothing about its weights and schedulers is left to find out.
 
     Attributes:
         checkpoint: The pipeline.
-        options: How to export it.
-        parts: The models to write.
         weights: The opened weights of each component, by its name in the pipeline.
         samplers: The compiled samplers, the model's own first.
         image_samplers: Their starts for image to image, by name, where the bundle has an encoder.
         latents: The latent space.
-        shapes: Which sizes the bundle will take.
+        multiple: Image height and width must be multiples of this many pixels.
         image_size: Edge of the images that the model was trained on, in pixels.
     """
 
     checkpoint: Checkpoint
-    options: OnnxOptions
-    parts: tuple[Part, ...]
     weights: dict[str, Weights]
     samplers: tuple[Sampler, ...]
     image_samplers: dict[str, ImageSampler]
     latents: Latents
-    shapes: Shapes
+    multiple: int
     image_size: int
+
+    def bytes_needed(self, dtypes: Iterable[tuple[str, int]]) -> int:
+        """Upper bound of what a bundle takes on disk.
+
+        Args:
+            dtypes: Component and bytes per weight of every model of the bundle.
+        """
+        stored = sum(
+            math.prod(tensor.shape) * size
+            for component, size in dtypes
+            for tensor in self.weights[component].tensors.values()
+        )
+        return stored + _SMALL_FILES
+
+    def require_size(self, height: int | None, width: int | None) -> None:
+        """Raises `OptionError` where an image size is not one that the model takes."""
+        for name, size in (("height", height), ("width", width)):
+            if size is not None and size % self.multiple:
+                nearest = max(1, round(size / self.multiple)) * self.multiple
+                raise OptionError(
+                    f"The {name} {size} does not fit '{self.checkpoint.model}': it must be a "
+                    f"multiple of {self.multiple} pixels, for example {nearest}."
+                )
+
+
+@dataclass(frozen=True)
+class PreparedExport:
+    """A checked export to ONNX; nothing is written yet.
+
+    Attributes:
+        pipeline: The pipeline.
+        options: How to export it.
+        parts: The models to write.
+        shapes: Which sizes the bundle will take.
+    """
+
+    pipeline: PreparedPipeline
+    options: OnnxOptions
+    parts: tuple[Part, ...]
+    shapes: Shapes
 
     @property
     def bytes_needed(self) -> int:
         """Upper bound of what the bundle takes on disk."""
-        stored = sum(
-            math.prod(tensor.shape) * part.dtype.itemsize
-            for part in self.parts
-            for tensor in self.weights[part.component].tensors.values()
+        return self.pipeline.bytes_needed(
+            (part.component, part.dtype.itemsize) for part in self.parts
         )
-        return stored + _SMALL_FILES
 
 
 def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExport:
     """Checks everything that can be checked before the first byte is written.
 
     Raises:
+        OptionError: The static size is not one that the model takes.
+        KdexportError: See `prepare_pipeline`.
+    """
+    pipeline = prepare_pipeline(
+        checkpoint, options.schedulers, options.max_steps, options.with_encoder
+    )
+    pipeline.require_size(options.height, options.width)
+    return PreparedExport(
+        pipeline=pipeline,
+        options=options,
+        parts=pipeline_parts(checkpoint, options, pipeline.latents.factor),
+        shapes=Shapes(pipeline.multiple, options.height, options.width, options.batch),
+    )
+
+
+def prepare_pipeline(
+    checkpoint: Checkpoint, schedulers: Sequence[str], max_steps: int, with_encoder: bool
+) -> PreparedPipeline:
+    """Opens the weights of a pipeline and compiles its samplers.
+
+    Args:
+        checkpoint: The pipeline.
+        schedulers: Names of schedulers to compile beside its own.
+        max_steps: Largest number of steps to compile tables for.
+        with_encoder: Also compile the starts of image to image.
+
+    Raises:
         CheckpointError: The pipeline lacks a tokenizer, or VAE or ControlNet do not fit the U-Net.
         WeightsError: A component's weights do not fit its config, or an adapter does not fit them.
-        OptionError: The static size is not one that the model takes.
         SamplerError: A scheduler does not exist or cannot be compiled.
     """
     require_tokenizers(checkpoint)
@@ -92,29 +152,27 @@ def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExpo
         )
     if checkpoint.control:
         require_matching(configs, latents.factor)
-    samplers, image_samplers = _samplers(checkpoint, options)
-    return PreparedExport(
+    samplers, image_samplers = _samplers(checkpoint, schedulers, max_steps, with_encoder)
+    return PreparedPipeline(
         checkpoint=checkpoint,
-        options=options,
-        parts=pipeline_parts(checkpoint, options, latents.factor),
         weights=weights,
         samplers=samplers,
         image_samplers=image_samplers,
         latents=latents,
-        shapes=_shapes(checkpoint, options, latents.factor * unet_factor(unet)),
+        multiple=latents.factor * unet_factor(unet),
         image_size=unet.sample_size * latents.factor,
     )
 
 
 def _samplers(
-    checkpoint: Checkpoint, options: OnnxOptions
+    checkpoint: Checkpoint, names: Sequence[str], max_steps: int, with_encoder: bool
 ) -> tuple[tuple[Sampler, ...], dict[str, ImageSampler]]:
     own = load_scheduler(checkpoint.scheduler)
     schedulers = {OWN_SCHEDULER: own}
-    schedulers |= {name: make_scheduler(name, own.config) for name in options.schedulers}
-    steps = range(1, options.max_steps + 1)
+    schedulers |= {name: make_scheduler(name, own.config) for name in names}
+    steps = range(1, max_steps + 1)
     samplers = {name: compile_sampler(name, each, steps) for name, each in schedulers.items()}
-    if not options.with_encoder:
+    if not with_encoder:
         return tuple(samplers.values()), {}
     starts = {
         name: compile_image_sampler(each, samplers[name]) for name, each in schedulers.items()
@@ -131,14 +189,3 @@ def _latents(vae: Any) -> Latents:
         scaling_factor=float(vae.scaling_factor),
         shift_factor=float(getattr(vae, "shift_factor", None) or 0.0),
     )
-
-
-def _shapes(checkpoint: Checkpoint, options: OnnxOptions, multiple: int) -> Shapes:
-    for name in ("height", "width"):
-        size = getattr(options, name)
-        if size is not None and size % multiple:
-            raise OptionError(
-                f"The {name} {size} does not fit '{checkpoint.model}': it must be a multiple of "
-                f"{multiple} pixels, for example {max(1, round(size / multiple)) * multiple}."
-            )
-    return Shapes(multiple, options.height, options.width, options.batch)

@@ -51,7 +51,13 @@ def write_tokenizer_files(checkpoint: Checkpoint, encoder: str, bundle: Path) ->
     lines = "\n".join(["#version: 0.2", *merges]) + "\n"
     (target / "merges.txt").write_text(lines, encoding="utf-8", newline="\n")
     _write_config(target / "tokenizer_config.json", checkpoint.components[encoder])
-    return _encoding(checkpoint, encoder, tokenizer, f"{name}/{TOKENIZER_FILE}")
+    return _encoding(checkpoint, encoder, tokenizer)
+
+
+def describe_tokenizer(checkpoint: Checkpoint, encoder: str) -> TextEncoding:
+    """What `write_tokenizer_files` returns, without writing anything; raises what it does."""
+    folder = checkpoint.folder / encoder.replace("text_encoder", "tokenizer")
+    return _encoding(checkpoint, encoder, _load_tokenizer(folder))
 
 
 def require_tokenizers(checkpoint: Checkpoint) -> None:
@@ -81,11 +87,12 @@ def _write_config(path: Path, encoder: ComponentSource) -> None:
     _write_json(path, config)
 
 
-def _encoding(checkpoint: Checkpoint, encoder: str, tokenizer: Any, file: str) -> TextEncoding:
+def _encoding(checkpoint: Checkpoint, encoder: str, tokenizer: Any) -> TextEncoding:
+    folder = encoder.replace("text_encoder", "tokenizer")
     hidden, negative = hidden_outputs(checkpoint, encoder)
     return TextEncoding(
         role=encoder,
-        tokenizer=file,
+        tokenizer=f"{folder}/{TOKENIZER_FILE}",
         max_length=_tokens(checkpoint.components[encoder]),
         bos_token_id=int(tokenizer.bos_token_id),
         eos_token_id=int(tokenizer.eos_token_id),

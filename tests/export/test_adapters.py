@@ -398,6 +398,6 @@ def test_an_export_takes_the_fused_weights(base, lora, modules, micro_pipeline, 
     prepared = prepare_export(checkpoint, OnnxOptions(max_steps=1, schedulers=()))
     for (component, path), factors in adapter.items():
         before = lora.weight_of(base[2][component], path).read()
-        after = lora.weight_of(prepared.weights[component].tensors, path).read()
+        after = lora.weight_of(prepared.pipeline.weights[component].tensors, path).read()
         expected = before + factors.delta().numpy().reshape(before.shape)
         assert np.linalg.norm(after - expected) < 1e-6 * np.linalg.norm(expected)
