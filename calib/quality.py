@@ -64,8 +64,8 @@ def measure_quality(
     captions: int,
     report: Report,
     *,
-    runtime: str = "onnxruntime",
-    provider: str = "cpu",
+    runtime: str | None = None,
+    provider: str | None = None,
 ) -> Quality:
     """Draws held-out captions with a bundle and with diffusers, and scores both.
 
@@ -88,7 +88,7 @@ def measure_quality(
     plans = caption_plans(manifest, [each.caption for each in chosen])
     theirs = draw_reference(checkpoint, plans, report)[:captions]
     ours = draw_bundle(bundle, plans, report, runtime=runtime, provider=provider)[:captions]
-    check = _check(chosen, ours, theirs, [each.precision for each in manifest.components])
+    check = _check(chosen, ours, theirs, [each.graded for each in manifest.components])
     return Quality(check, tuple(each.caption for each in chosen), ours, theirs)
 
 
@@ -128,8 +128,8 @@ def draw_bundle(
     plans: Sequence[Plan],
     report: Report,
     *,
-    runtime: str = "onnxruntime",
-    provider: str = "cpu",
+    runtime: str | None = None,
+    provider: str | None = None,
 ) -> NDArray[np.uint8]:
     """The pictures of a bundle, `(images, height, width, 3)`, 8-bit."""
     pictures = []

@@ -28,10 +28,10 @@ FOLDER = click.Path(file_okay=True, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 provider_option = click.option(
-    "--provider", default="cpu", show_default=True, help="What the engine runs on: cpu, cuda, …"
+    "--provider", help="What the engine runs on: cpu, cuda, …; the CPU where left out."
 )
 runtime_option = click.option(
-    "--runtime", default="onnxruntime", show_default=True, help="The engine."
+    "--runtime", help="The engine: onnxruntime, mil or coreml; the bundle's own where left out."
 )
 
 

@@ -52,8 +52,8 @@ def run(
     control_scale: float | None,
     threads: int | None,
     low_memory: bool,
-    runtime: str,
-    provider: str,
+    runtime: str | None,
+    provider: str | None,
     as_json: bool,
 ) -> None:
     """Draw PROMPT with BUNDLE.

@@ -53,8 +53,8 @@ def verify(
     revision: str | None,
     token: str | None,
     offline: bool,
-    runtime: str,
-    provider: str,
+    runtime: str | None,
+    provider: str | None,
     as_json: bool,
 ) -> None:
     """Compare BUNDLE with diffusers by component, by step and by image.

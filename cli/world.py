@@ -45,8 +45,8 @@ def with_quality(
     captions: int,
     report: Report,
     *,
-    runtime: str = "onnxruntime",
-    provider: str = "cpu",
+    runtime: str | None = None,
+    provider: str | None = None,
 ) -> tuple[Verification, Quality]:
     """Draws and scores held-out captions, and adds the scores to a verification's record."""
     from ..calib.quality import measure_quality

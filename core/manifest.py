@@ -52,12 +52,18 @@ class Component:
 
     Attributes:
         role: One of `ROLES`.
-        file: The file that a runner opens, relative to the bundle.
+        file: The file or folder that a runner opens, relative to the bundle; of a component in
+            chunks the first of them.
         precision: Precision of its weights and activations.
         inputs: Inputs in order.
         outputs: Outputs in order.
         parameters: Number of weights.
         islands: What was kept in float32 inside a float16 component, in words.
+        chunks: The files that are run one after the other, each fed what the component is fed and
+            what those before it gave, by name; empty where `file` is all.
+        ports: What an input or output of the files means, by its name: the name that the same
+            tensor has in an ONNX bundle. Empty where the names are those.
+        compression: How the weights were compressed, or None.
     """
 
     role: str
@@ -67,6 +73,19 @@ class Component:
     outputs: tuple[TensorSpec, ...]
     parameters: int
     islands: tuple[str, ...] = ()
+    chunks: tuple[str, ...] = ()
+    ports: Mapping[str, str] = field(default_factory=dict)
+    compression: Mapping[str, Any] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is run, one after the other."""
+        return self.chunks or (self.file,)
+
+    @property
+    def graded(self) -> str:
+        """Whose parity gates apply: those of the precision, or of the fewest bits of a weight."""
+        return f"palette{self.compression['bits']}" if self.compression else self.precision
 
 
 @dataclass(frozen=True)
@@ -125,6 +144,8 @@ class Shapes:
         batch: The only number of U-Net rows, or None where it is dynamic.
         tested: Values of each dynamic dimension that parity was checked at, by component role and
             dimension name.
+        sizes: The only pairs of image height and width where there are several, the default
+            first; else empty.
     """
 
     multiple: int
@@ -132,6 +153,7 @@ class Shapes:
     width: int | None
     batch: int | None
     tested: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +195,28 @@ class ControlRecord:
     scale: float
     invert: bool
     channels: int
+
+
+@dataclass(frozen=True)
+class CoremlRecord:
+    """How a Core ML bundle was made.
+
+    Attributes:
+        target: Oldest system that its packages load on: `iOS16`, `iOS17` or `iOS18`, each with
+            the macOS of the same year.
+        compute_units: What the packages are meant to run on.
+        attention: How attention is computed.
+        slice_size: Queries per slice, or None where they are not sliced.
+        rows: Rows of the U-Net's batch.
+        prediction: What the U-Net was made to predict instead of what it was trained for, or None.
+    """
+
+    target: str
+    compute_units: str
+    attention: str
+    slice_size: int | None
+    rows: int
+    prediction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +293,7 @@ class Manifest:
         control: How a picture steers a run, or None where the bundle has no ControlNet.
         guidance_embedding: Size of the guidance embedding that the U-Net takes instead of a
             negative prompt (latent consistency models), or None.
+        coreml: How the bundle was made, where `backend` is `coreml`; else None.
     """
 
     schema_version: int
@@ -267,6 +312,7 @@ class Manifest:
     parity: Mapping[str, Any] | None = None
     control: ControlRecord | None = None
     guidance_embedding: int | None = None
+    coreml: CoremlRecord | None = None
 
     def component(self, role: str) -> Component:
         """The component with `role`; raises `BundleError` naming the roles there are."""
@@ -275,6 +321,15 @@ class Manifest:
                 return component
         roles = listing([component.role for component in self.components])
         raise BundleError(f"The bundle has no component '{role}', only {roles}.")
+
+    def bytes_of(self, component: Component) -> int:
+        """What a component's files take: those named so, and those in folders named so."""
+        starts = tuple(start for file in component.files for start in (f"{file}/", f"{file}.data"))
+        return sum(
+            record.bytes
+            for record in self.files
+            if record.path in component.files or record.path.startswith(starts)
+        )
 
 
 def load_manifest(bundle: Path) -> Manifest:

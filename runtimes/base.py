@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import RunError, listing
+from ..core.errors import BundleError, RunError, listing
 from ..core.manifest import TensorSpec
 
 R = TypeVar("R", bound="Runner")
@@ -43,11 +43,6 @@ class Runner(ABC):
     def __init__(self, model: Path) -> None:
         self.model = Path(model)
         self._signature: Signature | None = None
-
-    @classmethod
-    @abstractmethod
-    def create(cls, model: Path, provider: str, threads: int | None) -> Runner:
-        """Makes a runner from the options that every engine shares, without loading the model."""
 
     @property
     def is_open(self) -> bool:
@@ -127,6 +122,27 @@ class Runner(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Frees what `_open` took."""
+
+
+def require_same(file: str, said: Signature, found: Signature) -> None:
+    """Raises `BundleError` where a model's names or dtypes differ from what the manifest says.
+
+    Args:
+        file: The model, as the manifest names it.
+        said: What the manifest says.
+        found: What the model has.
+    """
+    for what, ours, theirs in (
+        ("inputs", said.inputs, found.inputs),
+        ("outputs", said.outputs, found.outputs),
+    ):
+        expected = {spec.name: spec.dtype for spec in ours}
+        actual = {spec.name: spec.dtype for spec in theirs}
+        if expected != actual:
+            raise BundleError(
+                f"The {what} of '{file}' are {actual}, but the manifest says {expected}; export "
+                "the model again."
+            )
 
 
 def _check_feed(feed: Mapping[str, NDArray[Any]], specs: Sequence[TensorSpec], model: Path) -> None:

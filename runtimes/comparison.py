@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.guidance import is_guided
-from ..core.manifest import Manifest
+from ..core.manifest import Manifest, Shapes
 from ..core.options import VerifyOptions
 from .picture import sample_picture
 from .plan import Plan, make_plan
@@ -41,7 +41,7 @@ def comparison_plans(manifest: Manifest, options: VerifyOptions) -> list[Plan]:
         )
         for prompt in options.prompts
     ]
-    if manifest.shapes.height is None:
+    if manifest.shapes.height is None or len(manifest.shapes.sizes) > 1:
         plans.append(_other_plan(manifest, plans[0], options.seed + 1))
     if any(each.image and each.name == plans[0].scheduler for each in manifest.samplers):
         plans.append(_picture_plan(manifest, plans[0], options.seed + 2))
@@ -72,10 +72,8 @@ def compared_calls(count: int) -> tuple[int, ...]:
 
 def _other_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:
     """A short run at a smaller size that is not square, with another number of rows if it may."""
-    multiple, rows = manifest.shapes.multiple, manifest.shapes.batch
-    units = main.height // multiple
-    low = max(1, units // 2)
-    wide = max(low + 1, 3 * units // 4)
+    rows = manifest.shapes.batch
+    height, width = _other_size(manifest.shapes, main)
     return make_plan(
         Request(
             prompt=_OTHER_PROMPT,
@@ -83,12 +81,23 @@ def _other_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:
             guidance=1.0,
             images_per_prompt=rows or (1 if main.guided else 2),
             seed=seed,
-            height=low * multiple,
-            width=wide * multiple,
+            height=height,
+            width=width,
             control=sample_picture() if manifest.control else None,
         ),
         manifest,
     )
+
+
+def _other_size(shapes: Shapes, main: Plan) -> tuple[int, int]:
+    """A smaller height and width; where there are only certain ones, the smallest other."""
+    if shapes.sizes:
+        others = (size for size in shapes.sizes if size != (main.height, main.width))
+        return min(others, key=lambda size: size[0] * size[1])
+    units = main.height // shapes.multiple
+    low = max(1, units // 2)
+    wide = max(low + 1, 3 * units // 4)
+    return low * shapes.multiple, wide * shapes.multiple
 
 
 def _picture_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest
-from .base import Runner
+from .base import Runner, require_same
+from .ports import loop_signature
 
 # The encoder takes no part in drawing from a prompt, only in drawing from a picture.
 _DRAWING = ("text_encoder", "text_encoder_2", "controlnet", "unet", "vae_decoder")
@@ -24,23 +24,21 @@ class Components:
 
     Args:
         manifest: The bundle's description.
-        bundle: Its folder.
-        make: Makes a closed runner of a model file.
+        make: Makes the closed runner of a component.
         low_memory: Open each component only while it is used, instead of all of them for good.
     """
 
     def __init__(
         self,
         manifest: Manifest,
-        bundle: Path,
-        make: Callable[[Path], Runner],
+        make: Callable[[Component], Runner],
         low_memory: bool = False,
     ) -> None:
         self._low_memory = low_memory
         self._closed = False
         used = [each for each in manifest.components if each.role in _USED]
         self._components = {each.role: each for each in used}
-        self._runners = {each.role: make(bundle / PurePosixPath(each.file)) for each in used}
+        self._runners = {each.role: make(each) for each in used}
 
     def open(self) -> None:
         """Opens every component, unless they are opened only while used."""
@@ -83,7 +81,12 @@ class Components:
         runner = self._runners[role]
         if not runner.is_open:
             runner.open()
-            _require_same(self._components[role], runner)
+            component = self._components[role]
+            try:
+                require_same(component.file, loop_signature(component), runner.describe())
+            except BundleError:
+                runner.close()
+                raise
 
 
 def call(
@@ -145,20 +148,3 @@ def require_finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]
             "with --precision fp32."
         )
     return array
-
-
-def _require_same(component: Component, runner: Runner) -> None:
-    """Raises `BundleError` where a model file differs from what the manifest says of it."""
-    signature = runner.describe()
-    for what, said, found in (
-        ("inputs", component.inputs, signature.inputs),
-        ("outputs", component.outputs, signature.outputs),
-    ):
-        ours = {spec.name: spec.dtype for spec in said}
-        theirs = {spec.name: spec.dtype for spec in found}
-        if ours != theirs:
-            runner.close()
-            raise BundleError(
-                f"The {what} of '{component.file}' are {theirs}, but the manifest says {ours}; "
-                "export the model again."
-            )

@@ -12,6 +12,7 @@ from ..core.manifest import Latents, Manifest
 from .components import Components, call_by_rows, require_finite
 from .noise import TorchNoise
 from .plan import Plan
+from .ports import loop_signature
 from .start import to_signed
 
 # Range that diffusers' DiagonalGaussianDistribution keeps the logarithm of the variance in.
@@ -74,7 +75,7 @@ def encode_picture(
     Raises:
         RunError: The encoder failed, or gave NaN or infinite values.
     """
-    output = manifest.component("vae_encoder").outputs[0].name
+    output = loop_signature(manifest.component("vae_encoder")).outputs[0].name
     with components.use("vae_encoder") as encoder:
         encoded = call_by_rows(encoder, "sample", to_signed(pixels), [output])[output]
     require_finite(encoded, "The vae_encoder")

@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from ..core.errors import OptionError, RunError
 from ..core.image_sampler import ImageSampler, ImageStart, load_image_sampler
-from ..core.manifest import Manifest, check_files, load_manifest, load_sampler
+from ..core.manifest import Component, Manifest, check_files, load_manifest, load_sampler
 from ..core.sampler import Sampler, SamplerTable
 from .base import Runner
 from .components import Components, call_by_rows, require_finite
@@ -25,7 +25,7 @@ from .image import to_images, to_uint8
 from .image_start import encode_picture
 from .picture import Picture
 from .plan import Plan, make_plan
-from .registry import make_runner, require_backend, require_runtime
+from .registry import Engine, require_runtime
 from .request import Request
 from .tokenizer import ClipTokenizer
 
@@ -52,8 +52,8 @@ class Pipeline:
         cls,
         bundle: Path | str,
         *,
-        runtime: str = "onnxruntime",
-        provider: str = "cpu",
+        runtime: str | None = None,
+        provider: str | None = None,
         threads: int | None = None,
         low_memory: bool = False,
         check: bool = True,
@@ -62,8 +62,10 @@ class Pipeline:
 
         Args:
             bundle: The folder with `manifest.json`.
-            runtime: The engine, a key of `runtimes.registry.RUNTIMES`.
-            provider: What the engine runs on, such as `cpu` or `cuda`.
+            runtime: The engine, a key of `runtimes.registry.RUNTIMES`; None takes the one that
+                reads such bundles here.
+            provider: What the engine runs on, such as `cpu` or `cuda`; None takes the CPU, for
+                Core ML itself the compute units that the bundle was made for.
             threads: CPU threads, or None for the engine's default.
             low_memory: Open each component only while it is used, for the price of opening it
                 again for every picture.
@@ -77,16 +79,17 @@ class Pipeline:
             RunError: The engine cannot load a component.
         """
         folder = Path(bundle)
-        require_runtime(runtime)
+        if runtime is not None:
+            require_runtime(runtime)
         manifest = load_manifest(folder)
-        require_backend(runtime, manifest.backend, folder)
+        engine = Engine.choose(manifest, folder, runtime, provider, threads)
         if check:
             check_files(manifest, folder)
 
-        def make(model: Path) -> Runner:
-            return make_runner(model, runtime=runtime, provider=provider, threads=threads)
+        def make(component: Component) -> Runner:
+            return engine.component(component, folder)
 
-        pipeline = cls(folder, manifest, Components(manifest, folder, make, low_memory))
+        pipeline = cls(folder, manifest, Components(manifest, make, low_memory))
         pipeline._components.open()
         return pipeline
 

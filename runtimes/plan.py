@@ -128,6 +128,34 @@ def _negatives(
     return (negative,) * len(prompts) if isinstance(negative, str) else tuple(negative)
 
 
+def allowed_size(
+    shapes: Shapes, wanted: tuple[int | None, int | None], default: tuple[int, int]
+) -> tuple[int, int]:
+    """Image height and width in pixels, checked against what a bundle draws.
+
+    Args:
+        shapes: What it draws.
+        wanted: What was asked for, None where that was left open.
+        default: What an open one becomes, where the bundle leaves it open too.
+
+    Raises:
+        OptionError: The bundle does not draw that size; the message says what it draws.
+    """
+    if shapes.sizes:
+        size = wanted[0] or default[0], wanted[1] or default[1]
+        if size not in shapes.sizes:
+            allowed = choices([f"{height} x {width}" for height, width in shapes.sizes])
+            raise OptionError(
+                f"The bundle draws {allowed} pixels (height x width) only, not {size[0]} x "
+                f"{size[1]}; export again with that size."
+            )
+        return size
+    return (
+        fitting_size("height", wanted[0], shapes.height, default[0], shapes.multiple),
+        fitting_size("width", wanted[1], shapes.width, default[1], shapes.multiple),
+    )
+
+
 def fitting_size(
     name: str, wanted: int | None, only: int | None, default: int, multiple: int
 ) -> int:
@@ -160,8 +188,7 @@ def _size(request: Request, picture: Image | None, manifest: Manifest) -> tuple[
     size = (defaults.height, defaults.width)
     if picture is not None:
         size = rounded_size(picture, shapes.multiple)
-    height = fitting_size("height", request.height, shapes.height, size[0], shapes.multiple)
-    width = fitting_size("width", request.width, shapes.width, size[1], shapes.multiple)
+    height, width = allowed_size(shapes, (request.height, request.width), size)
     if picture is not None and 0 in (height, width):
         raise OptionError(
             f"The picture of {picture.height} x {picture.width} pixels is smaller than the bundle "

@@ -15,7 +15,8 @@ from .control_ref import added_residuals, controlnet_feed, residual_arrays
 from .plan import Plan
 
 Arrays = dict[str, NDArray[Any]]
-Hook = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
+# A forward hook; what it returns, if anything, becomes the output.
+Hook = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], Any]
 # Asked at every call whether it is to be recorded.
 Wanted = Callable[[], bool]
 
@@ -40,6 +41,7 @@ class Trajectory:
         timesteps: The timestep of every model call.
         latents: The latents after every call, `(images, channels, height, width)`, float32.
         images: The pictures, `(images, height, width, 3)`, 8-bit.
+        scaling: Scaling and shift factor of the autoencoder.
     """
 
     plan: Plan
@@ -47,6 +49,7 @@ class Trajectory:
     timesteps: list[float] = field(default_factory=list)
     latents: list[NDArray[np.float32]] = field(default_factory=list)
     images: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
+    scaling: tuple[float, float] = (1.0, 0.0)
 
 
 def text_hook(role: str, run: Trajectory) -> Hook:

@@ -24,8 +24,10 @@ from ..core.weight_files import SAFETENSORS, weight_files
 from .comparison import compared_calls
 from .control_ref import control_arguments, require_same_control
 from .plan import Plan
+from .torch_epsilon import noise_hook
 from .torch_lora import fuse_adapters
 from .torch_recording import (
+    Hook,
     Trajectory,
     controlnet_hook,
     hooked,
@@ -51,7 +53,11 @@ _FROM_PICTURE = {
 
 @torch.no_grad()
 def record_trajectories(
-    checkpoint: Checkpoint, plans: Sequence[Plan], report: Report, with_encoder: bool = False
+    checkpoint: Checkpoint,
+    plans: Sequence[Plan],
+    report: Report,
+    with_encoder: bool = False,
+    predict_noise: bool = False,
 ) -> list[Trajectory]:
     """Runs diffusers on each plan.
 
@@ -60,8 +66,10 @@ def record_trajectories(
         plans: What to draw; the scheduler is always the checkpoint's own.
         report: Told what is being done and how far it is, 0 to 1.
         with_encoder: Also record the VAE encoder on the pictures.
+        predict_noise: Draw with the noise that the U-Net's predictions stand for.
 
     Raises:
+        BundleError: The U-Net is to predict noise, and does so anyway.
         CheckpointError: diffusers or transformers cannot load a component or fuse an adapter, or
             only one of the bundle and the reference has a ControlNet.
         DependencyError: There are adapters, and peft is missing.
@@ -72,7 +80,10 @@ def record_trajectories(
     report("reference: text encoders", 0.0)
     embeddings = _encode(checkpoint, runs)
     gc.collect()
-    _draw(checkpoint, runs, embeddings, report, with_encoder)
+    hook = None
+    if predict_noise:
+        checkpoint, hook = noise_hook(checkpoint)
+    _draw(checkpoint, runs, embeddings, report, with_encoder, hook)
     gc.collect()
     return runs
 
@@ -127,6 +138,7 @@ def _draw(
     embeddings: Sequence[dict[str, Any]],
     report: Report,
     with_encoder: bool,
+    noise: Hook | None,
 ) -> None:
     names = ("unet", "vae", "controlnet") if checkpoint.control else ("unet", "vae")
     parts = {name: _load(checkpoint.component(name)) for name in names}
@@ -152,6 +164,8 @@ def _draw(
 
         report(f"reference: {plan.height}x{plan.width}", 0.0)
         with contextlib.ExitStack() as stack:
+            if noise is not None:
+                stack.enter_context(hooked(parts["unet"], noise))
             stack.enter_context(hooked(parts["unet"], unet_hook(run, wanted)))
             stack.enter_context(recording_decoder(parts["vae"], run))
             if checkpoint.control:
@@ -169,6 +183,8 @@ def _draw(
                 output_type="pil",
             ).images
         run.images = np.stack([np.asarray(picture) for picture in pictures])
+        vae = parts["vae"].config
+        run.scaling = float(vae.scaling_factor), float(getattr(vae, "shift_factor", None) or 0.0)
         if with_encoder:
             record_encoder(parts["vae"], run)
 

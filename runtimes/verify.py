@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from ..core.checkpoint import Checkpoint
 from ..core.compare import compare, compare_images, gates_for, image_gates_for
 from ..core.errors import BundleError, RunError
-from ..core.manifest import Component, Manifest, load_manifest
+from ..core.manifest import Component, Manifest, TensorSpec, load_manifest
 from ..core.options import VerifyOptions
 from ..core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
+from .as_exported import as_exported
 from .base import Runner
 from .comparison import compared_calls, comparison_plans
 from .components import call, call_by_rows
 from .pipeline import Pipeline
-from .registry import make_runner
+from .ports import loop_signature
+from .registry import Engine
 from .torch_recording import Case, Trajectory
 from .torch_ref import record_trajectories
 
@@ -52,8 +54,8 @@ def verify_bundle(
     options: VerifyOptions,
     report: Report,
     *,
-    runtime: str = "onnxruntime",
-    provider: str = "cpu",
+    runtime: str | None = None,
+    provider: str | None = None,
 ) -> Verification:
     """Compares a bundle with the pipeline that it was made of.
 
@@ -66,8 +68,8 @@ def verify_bundle(
         checkpoint: The reference.
         options: Prompts, steps, sizes.
         report: Told what is being done and how far it is, 0 to 1.
-        runtime: Engine to run the bundle on.
-        provider: What the engine runs on.
+        runtime: Engine to run the bundle on; None takes the one that reads such bundles here.
+        provider: What the engine runs on; None as in `Pipeline.load`.
 
     Raises:
         KdexportError: The bundle or the reference cannot be run at all. A failed gate does not
@@ -79,15 +81,47 @@ def verify_bundle(
             f"'{checkpoint.model}' is of the family {checkpoint.family}, the bundle of "
             f"{manifest.family}; name a reference of the same architecture."
         )
-    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    runs = record_reference(manifest, checkpoint, options, report)
+    reference = time.perf_counter() - start
+    engine = Engine.choose(manifest, bundle, runtime, provider)
+    verification = compare_bundle(bundle, manifest, checkpoint, runs, report, engine)
+    record = verification.record
+    seconds = {"reference": reference, **record.seconds}
+    return replace(verification, record=replace(record, seconds=seconds))
+
+
+def record_reference(
+    manifest: Manifest, checkpoint: Checkpoint, options: VerifyOptions, report: Report
+) -> list[Trajectory]:
+    """Runs diffusers on what a bundle is to be compared on.
+
+    Args:
+        manifest: Of the bundle; its files and hashes may still be missing.
+        checkpoint: The reference.
+        options: Prompts, steps, sizes.
+        report: Told what is being done and how far it is, 0 to 1.
+    """
     plans = comparison_plans(manifest, options)
-    with _timed(seconds, "reference"):
-        encoder = any(each.role == "vae_encoder" for each in manifest.components)
-        runs = record_trajectories(checkpoint, plans, report, with_encoder=encoder)
+    encoder = any(each.role == "vae_encoder" for each in manifest.components)
+    noise = manifest.coreml is not None and manifest.coreml.prediction == "epsilon"
+    return record_trajectories(checkpoint, plans, report, encoder, predict_noise=noise)
+
+
+def compare_bundle(
+    bundle: Path,
+    manifest: Manifest,
+    checkpoint: Checkpoint,
+    runs: Sequence[Trajectory],
+    report: Report,
+    engine: Engine,
+) -> Verification:
+    """Compares a bundle with recorded runs of its reference, as `verify_bundle` does."""
+    seconds: dict[str, float] = {}
     with _timed(seconds, "components"):
-        checks, tested = _check_components(bundle, manifest, runs, report, runtime, provider)
+        checks, tested = _check_components(bundle, manifest, runs, report, engine)
     with _timed(seconds, "images"):
-        images, pictures = _check_images(bundle, manifest, runs, report, runtime, provider)
+        images, pictures = _check_images(bundle, manifest, runs, report, engine)
     packages = ("diffusers", "torch", "transformers")
     record = ParityRecord(
         reference={
@@ -95,7 +129,7 @@ def verify_bundle(
             "precision": "float32",
             **{name: version(name) for name in packages},
         },
-        runtime={"engine": runtime, "provider": provider},
+        runtime={"engine": engine.runtime, "provider": engine.provider},
         components=tuple(checks),
         runs=tuple(images),
         seconds=seconds,
@@ -108,23 +142,22 @@ def _check_components(
     manifest: Manifest,
     runs: Sequence[Trajectory],
     report: Report,
-    runtime: str,
-    provider: str,
+    engine: Engine,
 ) -> tuple[list[ComponentCheck], Tested]:
     """Runs every component alone on recorded inputs, one component in memory at a time."""
     checks: list[ComponentCheck] = []
     tested: Tested = {}
     for component in manifest.components:
-        cases = _chosen(component, runs)
+        signature = loop_signature(component)
+        cases = [as_exported(case, manifest, runs[0]) for case in compared_cases(component, runs)]
         report(f"component: {component.role}", 0.0)
-        model = bundle / PurePosixPath(component.file)
-        with make_runner(model, runtime=runtime, provider=provider) as runner:
+        with engine.component(component, bundle) as runner:
             for index, case in enumerate(cases):
-                names = [each.name for each in component.outputs if each.name in case.expected]
+                names = [each.name for each in signature.outputs if each.name in case.expected]
                 results = _run(runner, case, names)
                 checks += [_judge(component, case, name, results[name]) for name in names]
                 report(f"component: {component.role}", (index + 1) / len(cases))
-        tested[component.role] = _sizes(component, cases)
+        tested[component.role] = _sizes(signature.inputs, cases)
     return checks, tested
 
 
@@ -136,13 +169,13 @@ def _run(runner: Runner, case: Case, outputs: list[str]) -> Mapping[str, NDArray
     return call_by_rows(runner, name, rows, outputs)
 
 
-def _chosen(component: Component, runs: Sequence[Trajectory]) -> list[Case]:
+def compared_cases(component: Component, runs: Sequence[Trajectory]) -> list[Case]:
     """The recorded calls of a component that are compared."""
     recorded = [[case for case in run.cases if case.role == component.role] for run in runs]
     if component.role in {"unet", "controlnet"}:
         return [cases[i] for cases in recorded for i in compared_calls(len(cases))]
     cases = [case for each in recorded for case in each]
-    dynamic = isinstance(component.inputs[0].shape[0], str)
+    dynamic = isinstance(loop_signature(component).inputs[0].shape[0], str)
     if component.role.startswith("text_encoder") and dynamic and len(cases) > 1:
         # diffusers encodes one prompt at a time, the runtime all at once.
         return [cases[0], _stacked(cases)]
@@ -161,24 +194,24 @@ def _stacked(cases: Sequence[Case]) -> Case:
 
 
 def _judge(component: Component, case: Case, output: str, result: np.ndarray) -> ComponentCheck:
-    gates = gates_for(component.precision)
+    gates = gates_for(component.graded)
     difference = compare(result, case.expected[output])
     return ComponentCheck(
         role=component.role,
         output=output,
         case=case.label,
-        precision=component.precision,
+        precision=component.graded,
         gate=gates.describe(),
         difference=difference,
         passed=gates.component_passes(difference),
     )
 
 
-def _sizes(component: Component, cases: Sequence[Case]) -> dict[str, tuple[int, ...]]:
+def _sizes(inputs: Sequence[TensorSpec], cases: Sequence[Case]) -> dict[str, tuple[int, ...]]:
     """The values that each dynamic dimension of the inputs took."""
     sizes: dict[str, set[int]] = {}
     for case in cases:
-        for spec in component.inputs:
+        for spec in inputs:
             for name, size in zip(spec.shape, case.feed[spec.name].shape, strict=True):
                 # Not what is computed with a dimension, such as `height // 2`.
                 if isinstance(name, str) and name.isidentifier():
@@ -191,13 +224,12 @@ def _check_images(
     manifest: Manifest,
     runs: Sequence[Trajectory],
     report: Report,
-    runtime: str,
-    provider: str,
+    engine: Engine,
 ) -> tuple[list[ImageCheck], tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]]:
     checks, pictures = [], []
     # The files were hashed a moment ago, by the export or by the command.
     with Pipeline.load(
-        bundle, runtime=runtime, provider=provider, low_memory=True, check=False
+        bundle, runtime=engine.runtime, provider=engine.provider, low_memory=True, check=False
     ) as pipeline:
         for run in runs:
             check, drawn = _check_image(pipeline, run, manifest, report)
@@ -210,7 +242,7 @@ def _check_images(
 def _check_image(
     pipeline: Pipeline, run: Trajectory, manifest: Manifest, report: Report
 ) -> tuple[ImageCheck, NDArray[np.uint8] | None]:
-    gates = image_gates_for(each.precision for each in manifest.components)
+    gates = image_gates_for(each.graded for each in manifest.components)
     plan, what = run.plan, f"image: {run.plan.height}x{run.plan.width}"
     case = f"{plan.height}x{plan.width}, {len(run.timesteps)} calls, guidance {plan.guidance:g}"
     if plan.init is not None:

@@ -38,7 +38,7 @@ def watched(sd):
     def make(low_memory, manifest=None):
         log = []
         components = Components(
-            manifest or sd.manifest, sd.folder, lambda model: Watched(model, log), low_memory
+            manifest or sd.manifest, lambda each: Watched(sd.folder / each.file, log), low_memory
         )
         return components, log
 

@@ -144,7 +144,7 @@ def test_no_bundle(tmp_path):
 def test_a_bundle_for_another_engine(copy):
     change_manifest(copy, backend="coreml")
     with pytest.raises(BundleError, match="a bundle for coreml, which the runtime 'onnxruntime'"):
-        Pipeline.load(copy)
+        Pipeline.load(copy, runtime="onnxruntime")
 
 
 def test_unknown_runtime_and_provider(sd):
