@@ -1,21 +1,28 @@
-"""Export, verify, commit: what `onnx` and `demo` have in common."""
+"""Export, verify, commit: what the exporting commands have in common."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.checkpoint import Checkpoint
+from ..core.coreml_options import CoremlOptions
 from ..core.errors import ParityError
 from ..core.folder import require_vacant, whole_folder
-from ..core.manifest import PARITY_NAME, Manifest, load_manifest, save_manifest
+from ..core.manifest import PARITY_NAME, Component, Manifest, load_manifest, save_manifest
 from ..core.options import OnnxOptions, VerifyOptions
 from ..core.parity import ParityRecord
 from .common import Report
 
 if TYPE_CHECKING:
+    from coremltools.converters.mil.mil import Program
+
+    from ..export.coreml.bundle import Measure
+    from ..export.coreml.prepare import PreparedCoreml
+    from ..runtimes.torch_recording import Trajectory
     from ..runtimes.verify import Verification
 
 
@@ -36,7 +43,7 @@ def export_and_verify(
     overwrite: bool,
     report: Report,
 ) -> Exported:
-    """Makes a bundle that appears only when it is whole and, unless told otherwise, verified.
+    """Makes an ONNX bundle that appears only when it is whole and, unless told otherwise, verified.
 
     Args:
         checkpoint: The pipeline.
@@ -54,23 +61,107 @@ def export_and_verify(
     """
     from ..export.onnx_bundle import export_onnx
     from ..export.prepare import prepare_export
-    from ..runtimes.plan import fitting_size
+    from ..runtimes.plan import allowed_size
 
     require_vacant(bundle, overwrite)
-    if verify and checkpoint.adapters:
-        from ..runtimes.torch_lora import require_peft
-
-        require_peft()
+    if verify:
+        _require_reference(checkpoint)
     prepared = prepare_export(checkpoint, options)
     if verify:
         # Now, not after minutes of exporting.
-        shapes, size = prepared.shapes, prepared.image_size
-        fitting_size("height", verify.height, shapes.height, size, shapes.multiple)
-        fitting_size("width", verify.width, shapes.width, size, shapes.multiple)
+        size = prepared.pipeline.image_size
+        allowed_size(prepared.shapes, (verify.height, verify.width), (size, size))
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         export_onnx(prepared, staging, report)
         verification = _verify(staging, checkpoint, verify, report) if verify else None
     return Exported(bundle, load_manifest(bundle), verification)
+
+
+def export_coreml_and_verify(
+    checkpoint: Checkpoint,
+    options: CoremlOptions,
+    bundle: Path,
+    verify: VerifyOptions,
+    skip_verification: bool,
+    overwrite: bool,
+    report: Report,
+) -> Exported:
+    """Makes a Core ML bundle, as `export_and_verify` makes an ONNX bundle.
+
+    The reference runs first: what it feeds its components is also what float16 is measured on.
+
+    Args:
+        checkpoint: The pipeline.
+        options: How to export it.
+        bundle: The folder to make.
+        verify: What the reference draws.
+        skip_verification: Keep the bundle without comparing it.
+        overwrite: Replace an existing folder.
+        report: Told what is being done and how far it is.
+
+    Raises:
+        ParityError: A component cannot be float16, or a gate failed; no bundle is left.
+        KdexportError: The export failed; no bundle is left.
+    """
+    from ..export.coreml.bundle import export_coreml
+    from ..export.coreml.prepare import prepare_coreml
+    from ..runtimes.verify import record_reference
+
+    require_vacant(bundle, overwrite)
+    _require_reference(checkpoint)
+    prepared = prepare_coreml(checkpoint, options)
+    with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
+        runs: list[Trajectory] = []
+        if options.precision == "fp16" or not skip_verification:
+            runs = record_reference(prepared.manifest, checkpoint, verify, report)
+        export_coreml(prepared, staging, report, _measure(prepared, runs, report))
+        verification = None
+        if not skip_verification:
+            verification = _compare(staging, checkpoint, runs, report)
+    return Exported(bundle, load_manifest(bundle), verification)
+
+
+def _measure(
+    prepared: PreparedCoreml, runs: Sequence[Trajectory], report: Report
+) -> Measure | None:
+    """Finds what must stay in float32 on what the reference was fed; None where everything does."""
+    if prepared.options.precision == "fp32":
+        return None
+    from ..calib.islands import find_islands
+    from ..runtimes.as_exported import as_exported
+    from ..runtimes.verify import compared_cases
+
+    def measure(program: Program, component: Component) -> Mapping[str, str]:
+        recorded = compared_cases(component, runs)
+        cases = [as_exported(case, prepared.manifest, runs[0]) for case in recorded]
+        feeds = [case.feed for case in cases]
+        return find_islands(
+            program, component, feeds, lambda share: report(f"{component.role}: measure", share)
+        )
+
+    return measure
+
+
+def _require_reference(checkpoint: Checkpoint) -> None:
+    """Raises `DependencyError` where the reference would need peft, and there is none."""
+    if checkpoint.adapters:
+        from ..runtimes.torch_lora import require_peft
+
+        require_peft()
+
+
+def _compare(
+    staging: Path, checkpoint: Checkpoint, runs: Sequence[Trajectory], report: Report
+) -> Verification:
+    from ..runtimes.registry import Engine
+    from ..runtimes.verify import compare_bundle
+
+    manifest = load_manifest(staging)
+    engine = Engine.choose(manifest, staging)
+    verification = compare_bundle(staging, manifest, checkpoint, runs, report, engine)
+    require_parity(verification.record, "no bundle was written", "--precision fp32")
+    save_verification(verification, staging)
+    return verification
 
 
 def _verify(
@@ -93,15 +184,25 @@ def save_verification(verification: Verification, bundle: Path) -> None:
     save_manifest(replace(manifest, parity=data, shapes=shapes), bundle)
 
 
-def require_parity(record: ParityRecord, consequence: str) -> None:
-    """Raises `ParityError` naming the failed gates."""
+def require_parity(
+    record: ParityRecord, consequence: str, instead: str = "--precision mixed or fp32"
+) -> None:
+    """Raises `ParityError` naming the failed gates.
+
+    Args:
+        record: What was found.
+        consequence: What follows from it, in words.
+        instead: What to try in the place of float16.
+    """
     failures = record.failures()
     if not failures:
         return
     precisions = {check.precision for check in record.components}
     advice = "Please report this model with its parity figures"
-    if "fp16" in precisions:
-        advice = "Try --precision mixed or fp32"
+    if any(each.startswith("palette") for each in precisions):
+        advice = "Try more bits per weight"
+    elif "fp16" in precisions:
+        advice = f"Try {instead}"
     elif "mixed" in precisions:
         advice = "Try --precision fp32"
     raise ParityError(

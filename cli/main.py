@@ -16,6 +16,7 @@ from .common import show_warnings
 
 COMMANDS: dict[str, str] = {
     "onnx": "onnx:onnx",
+    "coreml": "coreml:coreml",
     "run": "run:run",
     "verify": "verify:verify",
     "inspect": "inspect:inspect",

@@ -161,7 +161,7 @@ def onnx(
     record = exported.verification.record if exported.verification else None
     if as_json:
         parity = record.to_json() if record else None
-        print_json({"bundle": str(output), "files": _files(exported.manifest), "parity": parity})
+        print_json({"bundle": str(output), "files": files_of(exported.manifest), "parity": parity})
         return
     print_files(exported.manifest)
     if record:
@@ -172,13 +172,12 @@ def onnx(
 
 def print_files(manifest: Manifest) -> None:
     """Prints the components of a bundle with their sizes."""
-    sizes = {record.path: record.bytes for record in manifest.files}
     rows = [
         [
             component.role,
             component.precision,
             f"{component.parameters:,}",
-            megabytes(sizes[component.file] + sizes.get(f"{component.file}.data", 0)),
+            megabytes(manifest.bytes_of(component)),
         ]
         for component in manifest.components
     ]
@@ -186,5 +185,6 @@ def print_files(manifest: Manifest) -> None:
     print_table(f"{manifest.source.model} as {manifest.backend}", columns, rows)
 
 
-def _files(manifest: Manifest) -> dict[str, int]:
+def files_of(manifest: Manifest) -> dict[str, int]:
+    """Bytes of every file of a bundle, by path."""
     return {record.path: record.bytes for record in manifest.files}

@@ -16,7 +16,13 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["scripts/demo", "scripts/test", "scripts/conformance", ".ci/run"]
+COMMANDS = [
+    "scripts/demo",
+    "scripts/test",
+    "scripts/conformance",
+    "scripts/compile_coreml.sh",
+    ".ci/run",
+]
 
 
 @pytest.mark.parametrize("script", [*COMMANDS, "scripts/environment.sh"])
@@ -49,7 +55,7 @@ def test_every_dependency_is_pinned() -> None:
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
-        *(each for e in ("export", "cpu", "dev") for each in extras[e]),
+        *(each for e in ("export", "cpu", "coreml", "dev") for each in extras[e]),
     ]
     names = {re.split("[<>=!~;]", each)[0] for each in wanted}
     assert names - set(pinned("constraints.txt")) == set()
