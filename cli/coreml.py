@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..core.adapters import Adapter
+from ..core.checkpoint import Checkpoint
 from ..core.coreml_options import (
     COMPUTE_UNITS,
     COREML_ATTENTIONS,
@@ -15,20 +15,9 @@ from ..core.coreml_options import (
     CoremlOptions,
 )
 from ..core.manifest import Manifest
-from ..core.options import DEFAULT_SCHEDULERS, ModelOptions, VerifyOptions
-from .common import (
-    FOLDER,
-    hub_options,
-    json_option,
-    model_options,
-    overwrite_option,
-    print_json,
-    print_parity,
-    progress,
-    require_export,
-    verify_options,
-)
-from .onnx import files_of, print_files
+from .common import Report
+from .export_options import ExportRequest, export_options, run_export, target_options
+from .exporting import Exported, export_coreml_and_verify
 
 _NEXT_STEPS = """\
 Next, on a Mac:
@@ -40,8 +29,7 @@ Next, on a Mac:
 
 
 @click.command()
-@click.argument("model")
-@click.option("-o", "--output", type=FOLDER, required=True, help="The bundle to make.")
+@target_options
 @click.option(
     "--attention",
     default="split-einsum",
@@ -82,41 +70,9 @@ Next, on a Mac:
 @click.option(
     "--epsilon", is_flag=True, help="Turn a v-prediction into noise, for Apple's library."
 )
-@click.option("--control-scale", type=float, help="Default of run --control-scale.")
-@click.option(
-    "--control-invert/--no-control-invert",
-    default=None,
-    help="Invert control pictures first; where left out, as the ControlNet is known to need.",
-)
-@click.option(
-    "--lora",
-    "loras",
-    multiple=True,
-    metavar="ID|FILE[:SCALE]",
-    help="An adapter (LoRA, PEFT) to fuse before the export; may be repeated.",
-)
-@click.option(
-    "--clip-skip", type=int, metavar="N", help="Skip the last N layers of the text encoders."
-)
-@click.option(
-    "--with-encoder", is_flag=True, help="Also export the VAE encoder, for image to image."
-)
-@click.option(
-    "--schedulers",
-    default=",".join(DEFAULT_SCHEDULERS),
-    show_default=True,
-    help="Schedulers to compile beside the model's own, separated by commas.",
-)
-@click.option("--max-steps", type=int, default=50, show_default=True, help="Sampler tables up to.")
-@click.option("--no-verify", is_flag=True, help="Do not compare with diffusers.")
-@model_options
-@verify_options
-@hub_options
-@overwrite_option
-@json_option
+@export_options
 def coreml(
-    model: str,
-    output: Path,
+    request: ExportRequest,
     attention: str,
     slice_size: int | None,
     precision: str,
@@ -127,26 +83,6 @@ def coreml(
     palettize: str | None,
     chunk: bool,
     epsilon: bool,
-    control_scale: float | None,
-    control_invert: bool | None,
-    loras: tuple[str, ...],
-    clip_skip: int | None,
-    with_encoder: bool,
-    schedulers: str,
-    max_steps: int,
-    no_verify: bool,
-    decoder: str | None,
-    base: str | None,
-    config: str | None,
-    variant: str | None,
-    controlnet: str | None,
-    verify_steps: int,
-    verify_size: tuple[int, int] | None,
-    revision: str | None,
-    token: str | None,
-    offline: bool,
-    overwrite: bool,
-    as_json: bool,
 ) -> None:
     """Export MODEL to Core ML packages that Apple's Swift library loads.
 
@@ -168,50 +104,29 @@ def coreml(
         recipe=palettize if bits is None else None,
         chunk=chunk,
         epsilon=epsilon,
-        with_encoder=with_encoder,
-        schedulers=tuple(name.strip() for name in schedulers.split(",") if name.strip()),
-        max_steps=max_steps,
+        with_encoder=request.with_encoder,
+        schedulers=request.schedulers,
+        max_steps=request.max_steps,
     )
-    extra = ModelOptions(
-        decoder=decoder,
-        base=base,
-        config=config,
-        variant=variant,
-        adapters=tuple(map(Adapter.parse, loras)),
-        controlnet=controlnet,
-        control_scale=control_scale,
-        control_invert=control_invert,
-        clip_skip=clip_skip,
-    )
-    size = verify_size or (None, None)
-    verify = VerifyOptions(steps=min(verify_steps, max_steps), height=size[0], width=size[1])
-    require_export()
-    from ..core.folder import require_vacant
-    from ..export.hub import HubOptions
-    from ..export.load import load_checkpoint
-    from .exporting import export_coreml_and_verify
 
-    require_vacant(output, overwrite)
-    with progress(quiet=as_json) as report:
-        checkpoint = load_checkpoint(model, HubOptions(revision, token, offline), extra)
-        exported = export_coreml_and_verify(
-            checkpoint, options, output, verify, no_verify, overwrite, report
+    def export(checkpoint: Checkpoint, report: Report) -> Exported:
+        return export_coreml_and_verify(
+            checkpoint,
+            options,
+            request.output,
+            request.verify,
+            request.no_verify,
+            request.overwrite,
+            report,
         )
-    record = exported.verification.record if exported.verification else None
-    if as_json:
-        parity = record.to_json() if record else None
-        print_json({"bundle": str(output), "files": files_of(exported.manifest), "parity": parity})
-        return
-    print_files(exported.manifest)
-    if record:
-        print_parity(record)
-    _print_next_steps(output, exported.manifest)
+
+    manifest = run_export(request, export)
+    if manifest is not None:
+        _print_next_steps(request.output, manifest)
 
 
 def _print_next_steps(output: Path, manifest: Manifest) -> None:
-    """What to do with the bundle here, and in Xcode."""
-    control = " --control picture.png" if manifest.control else ""
-    click.echo(f'Wrote {output}. Draw with: kdexport run {output} "a prompt"{control}')
+    """What to do with the bundle in Xcode."""
     xl = manifest.family == "sdxl"
     controlnet = ', controlNet: ["ControlNet"]' if manifest.control else ""
     pipeline = "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline"

@@ -10,7 +10,7 @@ from PIL import Image
 from ..core.folder import require_vacant, whole_folder
 from ..core.options import OnnxOptions, VerifyOptions
 from .common import FOLDER, overwrite_option, print_parity, progress, require_export
-from .onnx import print_files
+from .export_options import print_files
 
 MODEL = "demo"
 PROMPT = "a yellow vase with three red flowers on a lavender background"

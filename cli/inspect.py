@@ -89,7 +89,7 @@ def _inspect_bundle(bundle: Path, as_json: bool) -> None:
     if as_json:
         print_json(_bundle_json(manifest))
         return
-    from .onnx import print_files
+    from .export_options import print_files
 
     print_files(manifest)
     rows = [

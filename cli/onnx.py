@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from ..core.adapters import Adapter
-from ..core.manifest import Manifest
-from ..core.options import (
-    ATTENTIONS,
-    DEFAULT_SCHEDULERS,
-    PRECISIONS,
-    ModelOptions,
-    OnnxOptions,
-    VerifyOptions,
-)
-from .common import (
-    FOLDER,
-    hub_options,
-    json_option,
-    megabytes,
-    model_options,
-    overwrite_option,
-    print_json,
-    print_parity,
-    print_table,
-    progress,
-    require_export,
-    verify_options,
-)
+from ..core.checkpoint import Checkpoint
+from ..core.options import ATTENTIONS, PRECISIONS, OnnxOptions
+from .common import Report
+from .export_options import ExportRequest, export_options, run_export, target_options
+from .exporting import Exported, export_and_verify
 
 
 @click.command()
-@click.argument("model")
-@click.option("-o", "--output", type=FOLDER, required=True, help="The bundle to make.")
+@target_options
 @click.option(
     "--precision",
     default="fp32",
@@ -51,67 +29,15 @@ from .common import (
 @click.option("--opset", type=int, help="ONNX opset; 21 for fused, else 18.")
 @click.option("--static", type=(int, int), metavar="H W", help="Fix the image size.")
 @click.option("--batch", type=int, help="Fix the U-Net's rows (2 per image with guidance).")
-@click.option("--control-scale", type=float, help="Default of run --control-scale.")
-@click.option(
-    "--control-invert/--no-control-invert",
-    default=None,
-    help="Invert control pictures first; where left out, as the ControlNet is known to need.",
-)
-@click.option(
-    "--lora",
-    "loras",
-    multiple=True,
-    metavar="ID|FILE[:SCALE]",
-    help="An adapter (LoRA, PEFT) to fuse before the export; may be repeated.",
-)
-@click.option(
-    "--clip-skip", type=int, metavar="N", help="Skip the last N layers of the text encoders."
-)
-@click.option(
-    "--with-encoder", is_flag=True, help="Also export the VAE encoder, for image to image."
-)
-@click.option(
-    "--schedulers",
-    default=",".join(DEFAULT_SCHEDULERS),
-    show_default=True,
-    help="Schedulers to compile beside the model's own, separated by commas.",
-)
-@click.option("--max-steps", type=int, default=50, show_default=True, help="Sampler tables up to.")
-@click.option("--no-verify", is_flag=True, help="Do not compare with diffusers.")
-@model_options
-@verify_options
-@hub_options
-@overwrite_option
-@json_option
+@export_options
 def onnx(
-    model: str,
-    output: Path,
+    request: ExportRequest,
     precision: str,
     attention: str,
     slice_size: int,
     opset: int | None,
     static: tuple[int, int] | None,
     batch: int | None,
-    control_scale: float | None,
-    control_invert: bool | None,
-    loras: tuple[str, ...],
-    clip_skip: int | None,
-    with_encoder: bool,
-    schedulers: str,
-    max_steps: int,
-    no_verify: bool,
-    decoder: str | None,
-    base: str | None,
-    config: str | None,
-    variant: str | None,
-    controlnet: str | None,
-    verify_steps: int,
-    verify_size: tuple[int, int] | None,
-    revision: str | None,
-    token: str | None,
-    offline: bool,
-    overwrite: bool,
-    as_json: bool,
 ) -> None:
     """Export MODEL to a folder of ONNX files that runs without torch.
 
@@ -129,62 +55,15 @@ def onnx(
         height=height,
         width=width,
         batch=batch,
-        with_encoder=with_encoder,
-        schedulers=tuple(name.strip() for name in schedulers.split(",") if name.strip()),
-        max_steps=max_steps,
+        with_encoder=request.with_encoder,
+        schedulers=request.schedulers,
+        max_steps=request.max_steps,
     )
-    extra = ModelOptions(
-        decoder=decoder,
-        base=base,
-        config=config,
-        variant=variant,
-        adapters=tuple(map(Adapter.parse, loras)),
-        controlnet=controlnet,
-        control_scale=control_scale,
-        control_invert=control_invert,
-        clip_skip=clip_skip,
-    )
-    size = verify_size or (None, None)
-    verify = VerifyOptions(steps=min(verify_steps, max_steps), height=size[0], width=size[1])
-    require_export()
-    from ..core.folder import require_vacant
-    from ..export.hub import HubOptions
-    from ..export.load import load_checkpoint
-    from .exporting import export_and_verify
 
-    require_vacant(output, overwrite)
-    with progress(quiet=as_json) as report:
-        checkpoint = load_checkpoint(model, HubOptions(revision, token, offline), extra)
-        exported = export_and_verify(
-            checkpoint, options, output, None if no_verify else verify, overwrite, report
+    def export(checkpoint: Checkpoint, report: Report) -> Exported:
+        verify = None if request.no_verify else request.verify
+        return export_and_verify(
+            checkpoint, options, request.output, verify, request.overwrite, report
         )
-    record = exported.verification.record if exported.verification else None
-    if as_json:
-        parity = record.to_json() if record else None
-        print_json({"bundle": str(output), "files": files_of(exported.manifest), "parity": parity})
-        return
-    print_files(exported.manifest)
-    if record:
-        print_parity(record)
-    control = " --control picture.png" if exported.manifest.control else ""
-    click.echo(f'Wrote {output}. Draw with: kdexport run {output} "a prompt"{control}')
 
-
-def print_files(manifest: Manifest) -> None:
-    """Prints the components of a bundle with their sizes."""
-    rows = [
-        [
-            component.role,
-            component.precision,
-            f"{component.parameters:,}",
-            megabytes(manifest.bytes_of(component)),
-        ]
-        for component in manifest.components
-    ]
-    columns = ["component", "precision", ">parameters", ">size"]
-    print_table(f"{manifest.source.model} as {manifest.backend}", columns, rows)
-
-
-def files_of(manifest: Manifest) -> dict[str, int]:
-    """Bytes of every file of a bundle, by path."""
-    return {record.path: record.bytes for record in manifest.files}
+    run_export(request, export)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +39,7 @@ class CoremlRunner(Runner):
             raise OptionError(
                 f"Core ML has no compute units '{compute_units}'; choose {choices(COMPUTE_UNITS)}."
             )
-        if sys.platform != "darwin":
+        if platform.system() != "Darwin":
             raise ProviderError(
                 "Core ML runs on Apple's systems only; choose the runtime 'mil', which evaluates "
                 "the same packages anywhere."

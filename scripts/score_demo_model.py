@@ -3,14 +3,17 @@
     python scripts/score_demo_model.py WORK -o DIR
 
 WORK is the folder of train_demo_model.py. DIR gets scores.json, scores.md and sheet.png: one row
-per caption, one column per form.
+per caption, one column per form. What a form drew stays in DIR/pictures, so that an interrupted run
+goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -28,13 +31,15 @@ from kdexport.calib.sheet import picture_sheet
 from kdexport.calib.world.paint import paint
 from kdexport.calib.world.scene import Scene
 from kdexport.cli.common import Report, progress
+from kdexport.cli.exporting import export_and_verify, export_coreml_and_verify
 from kdexport.core.adapters import Adapter
 from kdexport.core.checkpoint import Checkpoint
-from kdexport.core.options import ModelOptions, OnnxOptions
+from kdexport.core.coreml_options import CoremlOptions
+from kdexport.core.options import ModelOptions, OnnxOptions, VerifyOptions
+from kdexport.export.coreml.prepare import prepare_coreml
 from kdexport.export.load import load_checkpoint
-from kdexport.export.onnx_bundle import export_onnx
-from kdexport.export.prepare import prepare_export
 from kdexport.runtimes.image import to_uint8
+from kdexport.runtimes.plan import Plan
 from numpy.typing import NDArray
 
 # Bundle to the form that it is made of, and to its precision.
@@ -44,6 +49,11 @@ ONNX = {
     "ONNX fp16": ("student", "fp16"),
     "ONNX fp32, tiny decoder": ("student, tiny decoder", "fp32"),
     "ONNX fp32, fast adapter": ("student, fast adapter", "fp32"),
+}
+# The same for Core ML, run by the evaluator of MIL programs.
+COREML = {
+    "Core ML fp16": ("student", CoremlOptions(schedulers=())),
+    "Core ML 6 bit": ("student", CoremlOptions(schedulers=(), palette=6, chunk=True)),
 }
 ROWS = 16  # captions on the sheet
 
@@ -56,7 +66,8 @@ def main(work: Path, output: Path, captions: int) -> None:
     """Draws and scores form after form."""
     scenes = held_out_scenes(captions)
     with progress(quiet=False) as report:
-        pictures = _draw_all(work / "pipelines", [each.caption for each in scenes], report)
+        captioned = [each.caption for each in scenes]
+        pictures = _draw_all(work / "pipelines", output / "pictures", captioned, report)
     scores = {name: score(scenes, each).rates() for name, each in pictures.items()}
     scores = {**_ceilings(work / "pipelines" / "student", scenes), **scores}
     output.mkdir(parents=True, exist_ok=True)
@@ -70,24 +81,47 @@ def main(work: Path, output: Path, captions: int) -> None:
     click.echo(table)
 
 
-def _draw_all(pipelines: Path, captions: list[str], report: Report) -> dict[str, NDArray[np.uint8]]:
+def _draw_all(
+    pipelines: Path, kept: Path, captions: list[str], report: Report
+) -> dict[str, NDArray[np.uint8]]:
+    kept.mkdir(parents=True, exist_ok=True)
     forms, pictures = _forms(pipelines), {}
-    with tempfile.TemporaryDirectory() as scratch:
-        bundles, plans = {}, {}
-        for name, (form, precision) in ONNX.items():
-            report(f"export: {name}", 0.0)
-            bundles[name] = Path(scratch) / name.replace(" ", "-")
-            bundles[name].mkdir()
-            options = OnnxOptions(precision=precision, schedulers=())
-            prepared = prepare_export(forms[form], options)
-            manifest = export_onnx(prepared, bundles[name], lambda what, share: None)
-            plans[form] = caption_plans(manifest, captions)
-        for name, checkpoint in forms.items():
-            drawn = plans.get(name, plans["student"])
-            pictures[name] = draw_reference(checkpoint, drawn, _named(report, name))
-        for name, bundle in bundles.items():
-            pictures[name] = draw_bundle(bundle, plans[ONNX[name][0]], _named(report, name))
+    plans = {
+        name: caption_plans(prepare_coreml(each, CoremlOptions(schedulers=())).manifest, captions)
+        for name, each in forms.items()
+    }
+    draw: dict[str, Callable[[], NDArray[np.uint8]]] = {
+        **{name: partial(draw_reference, forms[name], plans[name]) for name in forms},
+        **{name: partial(_draw_bundle, name, forms, plans, report) for name in (*ONNX, *COREML)},
+    }
+    for name, drawn in draw.items():
+        file = kept / f"{name}.npy"
+        if not file.exists():
+            result = drawn(_named(report, name)) if name in forms else drawn()
+            np.save(file, result)
+        pictures[name] = np.load(file)
     return pictures
+
+
+def _draw_bundle(
+    name: str,
+    forms: Mapping[str, Checkpoint],
+    plans: Mapping[str, Sequence[Plan]],
+    report: Report,
+) -> NDArray[np.uint8]:
+    """Exports a form and draws with the bundle."""
+    form = (ONNX | COREML)[name][0]
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch) / "bundle"
+        if name in ONNX:
+            options = OnnxOptions(precision=ONNX[name][1], schedulers=())
+            export_and_verify(forms[form], options, bundle, None, False, _named(report, name))
+        else:
+            verify, named = VerifyOptions(), _named(report, name)
+            export_coreml_and_verify(
+                forms[form], COREML[name][1], bundle, verify, True, False, named
+            )
+        return draw_bundle(bundle, plans[form], _named(report, name))
 
 
 def _forms(pipelines: Path) -> dict[str, Checkpoint]:

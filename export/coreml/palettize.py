@@ -142,7 +142,8 @@ def palettize(
         if progress is not None:
             progress(done / total)
         done += int(np.size(weights[name].val))
-        result.append(_replace(name, weights[name], bits, target))
+        # Each original is let go before the next.
+        result.append(_replace(name, weights.pop(name), bits, target))
     return tuple(result)
 
 

@@ -1,13 +1,13 @@
 """The runner of Core ML itself, as far as it goes without a Mac."""
 
-import sys
+import platform
 
 import pytest
 from kdexport.core.errors import OptionError, ProviderError
 from kdexport.runtimes.coreml import CoremlRunner
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is there")
+@pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is there")
 def test_it_needs_a_mac(tmp_path):
     with pytest.raises(ProviderError, match="Apple's systems only; choose the runtime 'mil'"):
         CoremlRunner.create(tmp_path / "Unet.mlpackage", "all", None)
