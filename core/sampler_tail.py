@@ -61,4 +61,4 @@ def _columns(rows: Sequence[Column]) -> list[Column]:
 
 
 def _same(column: Column, other: Column) -> bool:
-    return all(ten_digits(a) == ten_digits(b) for a, b in zip(column, other, strict=True))
+    return all(a == b or ten_digits(a) == ten_digits(b) for a, b in zip(column, other, strict=True))
