@@ -23,7 +23,10 @@ from ..core.errors import CheckpointError
 
 def fake_mode() -> FakeTensorMode:
     """A fake tensor mode for one trace, with its own symbolic shapes."""
-    return FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    # With symbolic shapes, looking an operator up in the cache takes longer than running it.
+    mode.cache_enabled = False
+    return mode
 
 
 def build_skeleton(source: ComponentSource, dtype: torch.dtype) -> nn.Module:
