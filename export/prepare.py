@@ -67,16 +67,6 @@ class PreparedPipeline:
         )
         return stored + _SMALL_FILES
 
-    def require_size(self, height: int | None, width: int | None) -> None:
-        """Raises `OptionError` where an image size is not one that the model takes."""
-        for name, size in (("height", height), ("width", width)):
-            if size is not None and size % self.multiple:
-                nearest = max(1, round(size / self.multiple)) * self.multiple
-                raise OptionError(
-                    f"The {name} {size} does not fit '{self.checkpoint.model}': it must be a "
-                    f"multiple of {self.multiple} pixels, for example {nearest}."
-                )
-
 
 @dataclass(frozen=True)
 class PreparedExport:
@@ -106,13 +96,15 @@ def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExpo
     """Checks everything that can be checked before the first byte is written.
 
     Raises:
-        OptionError: The static size is not one that the model takes.
         KdexportError: See `prepare_pipeline`.
     """
     pipeline = prepare_pipeline(
-        checkpoint, options.schedulers, options.max_steps, options.with_encoder
+        checkpoint,
+        options.schedulers,
+        options.max_steps,
+        options.with_encoder,
+        [(options.height, options.width)],
     )
-    pipeline.require_size(options.height, options.width)
     return PreparedExport(
         pipeline=pipeline,
         options=options,
@@ -122,7 +114,11 @@ def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExpo
 
 
 def prepare_pipeline(
-    checkpoint: Checkpoint, schedulers: Sequence[str], max_steps: int, with_encoder: bool
+    checkpoint: Checkpoint,
+    schedulers: Sequence[str],
+    max_steps: int,
+    with_encoder: bool,
+    sizes: Iterable[tuple[int | None, int | None]],
 ) -> PreparedPipeline:
     """Opens the weights of a pipeline and compiles its samplers.
 
@@ -131,8 +127,10 @@ def prepare_pipeline(
         schedulers: Names of schedulers to compile beside its own.
         max_steps: Largest number of steps to compile tables for.
         with_encoder: Also compile the starts of image to image.
+        sizes: Image heights and widths in pixels that the export is for; None is any.
 
     Raises:
+        OptionError: A size is not one that the model takes.
         CheckpointError: The pipeline lacks a tokenizer, or VAE or ControlNet do not fit the U-Net.
         WeightsError: A component's weights do not fit its config, or an adapter does not fit them.
         SamplerError: A scheduler does not exist or cannot be compiled.
@@ -152,6 +150,10 @@ def prepare_pipeline(
         )
     if checkpoint.control:
         require_matching(configs, latents.factor)
+    multiple = latents.factor * unet_factor(unet)
+    for size in sizes:
+        _require_size(checkpoint, size, multiple)
+    # Last, for it takes seconds.
     samplers, image_samplers = _samplers(checkpoint, schedulers, max_steps, with_encoder)
     return PreparedPipeline(
         checkpoint=checkpoint,
@@ -159,7 +161,7 @@ def prepare_pipeline(
         samplers=samplers,
         image_samplers=image_samplers,
         latents=latents,
-        multiple=latents.factor * unet_factor(unet),
+        multiple=multiple,
         image_size=unet.sample_size * latents.factor,
     )
 
@@ -180,6 +182,18 @@ def _samplers(
     return tuple(samplers.values()), {
         name: each for name, each in starts.items() if each is not None
     }
+
+
+def _require_size(
+    checkpoint: Checkpoint, size: tuple[int | None, int | None], multiple: int
+) -> None:
+    for name, length in zip(("height", "width"), size, strict=True):
+        if length is not None and length % multiple:
+            nearest = max(1, round(length / multiple)) * multiple
+            raise OptionError(
+                f"The {name} {length} does not fit '{checkpoint.model}': it must be a multiple of "
+                f"{multiple} pixels, for example {nearest}."
+            )
 
 
 def _latents(vae: Any) -> Latents:

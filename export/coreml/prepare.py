@@ -73,8 +73,6 @@ def prepare_coreml(checkpoint: Checkpoint, options: CoremlOptions) -> PreparedCo
     if options.epsilon and epsilon is None:
         raise OptionError(f"'{checkpoint.model}' predicts noise already; leave out --epsilon.")
     pipeline = _pipeline(checkpoint, options)
-    for size in options.sizes:
-        pipeline.require_size(*size)
     pixels = options.sizes or ((pipeline.image_size, pipeline.image_size),)
     embedding = checkpoint.component("unet").config.get("time_cond_proj_dim")
     guided = is_guided(float(checkpoint.defaults["guidance"]), embedding)
@@ -103,7 +101,7 @@ def _pipeline(checkpoint: Checkpoint, options: CoremlOptions) -> PreparedPipelin
         scheduler = {**checkpoint.scheduler, "prediction_type": "epsilon"}
         checkpoint = replace(checkpoint, scheduler=scheduler)
     pipeline = prepare_pipeline(
-        checkpoint, options.schedulers, options.max_steps, options.with_encoder
+        checkpoint, options.schedulers, options.max_steps, options.with_encoder, options.sizes
     )
     own = pipeline.latents
     latents = Latents(own.channels, own.factor, LIBRARY_FACTORS[checkpoint.family], 0.0)
