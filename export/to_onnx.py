@@ -68,11 +68,7 @@ def write_onnx(
     Raises:
         ExportError: The tracer cannot follow the module, or a weight has no place in the file.
     """
-    fake_parameters(wrapped, mode)
-    model = trace_onnx(wrapped, mode, opset, static)
-    expand_sliced_attention(model)
-    simplify(model)
-    permutations = fold_transposes(model)
+    model, permutations = make_graph(wrapped, mode, opset, static)
     inputs = tuple(_fixed(port, static) for port in wrapped.inputs)
     outputs = tuple(_fixed(port, static) for port in wrapped.outputs)
     name_ports(model, inputs, outputs)
@@ -82,6 +78,31 @@ def write_onnx(
     folder.mkdir(parents=True, exist_ok=True)
     _save(model, folder, progress)
     return OnnxFile(_specs(inputs), _specs(outputs), parameters)
+
+
+def make_graph(
+    wrapped: Wrapped, mode: FakeTensorMode, opset: int, static: Mapping[str, int]
+) -> tuple[ir.Model, Mapping[str, tuple[int, ...]]]:
+    """Everything about a component's graph that does not depend on its weights.
+
+    Args:
+        wrapped: The component; its parameters may lie on the meta device.
+        mode: A fresh fake mode.
+        opset: ONNX opset.
+        static: Fixed dimensions, see `trace_onnx`.
+
+    Returns:
+        The graph without weights, and the axes to permute of those that it wants transposed, by
+        name.
+
+    Raises:
+        ExportError: The tracer cannot follow the module.
+    """
+    fake_parameters(wrapped, mode)
+    model = trace_onnx(wrapped, mode, opset, static)
+    expand_sliced_attention(model)
+    simplify(model)
+    return model, fold_transposes(model)
 
 
 def _attach(model: ir.Model, weights: Weights, permutations: Mapping[str, tuple[int, ...]]) -> int:

@@ -16,6 +16,26 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Files whose tests share little: any worker takes the next of them.
+_APART = {"test_to_onnx.py", "test_zoo_rows.py", "test_end_to_end.py", "export/test_control.py"}
+# Files that export the same small pipeline, whose graphs one worker makes once.
+_MICRO = {
+    *("calib/test_quality.py", "cli/test_adapters.py", "cli/test_commands.py"),
+    *("test_few_steps.py", "test_traps.py", "tests/test_control.py"),
+}
+
+
+# First, for xdist reads the marks at the same time.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps tests that share what takes long on one worker (`--dist loadgroup`)."""
+    for item in items:
+        path = item.path.as_posix()
+        if not any(path.endswith(name) for name in _APART):
+            micro = any(path.endswith(name) for name in _MICRO)
+            item.add_marker(pytest.mark.xdist_group("micro" if micro else path))
+
+
 @pytest.fixture(scope="session")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Gives the folder of a zoo model's narrow twin, made once per session; do not write to it."""
@@ -43,10 +63,10 @@ def _zoo_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _traced_once():
-    """Traces modules that are built and wrapped alike once: it is most of what an export takes."""
+    """Makes graphs of modules that are built and wrapped alike once: most of what exports take."""
     from kdexport.export import to_onnx
 
-    trace, traced = to_onnx.trace_onnx, {}
+    make, made = to_onnx.make_graph, {}
 
     def cached(wrapped, mode, opset, static):
         config = wrapped.inner.config
@@ -57,12 +77,13 @@ def _traced_once():
             dict(config) if isinstance(config, dict) else config.to_dict(),
         ]
         key = json.dumps([built, opset, static], default=repr)
-        if key not in traced:
-            traced[key] = trace(wrapped, mode, opset, static)
-        return traced[key].clone()
+        if key not in made:
+            made[key] = make(wrapped, mode, opset, static)
+        model, permutations = made[key]
+        return model.clone(), permutations
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(to_onnx, "trace_onnx", cached)
+        patch.setattr(to_onnx, "make_graph", cached)
         yield
 
 
