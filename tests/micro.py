@@ -85,6 +85,21 @@ def save_pipeline(folder, narrow):
     save(folder, "vae", "AutoencoderKL", VAE)
 
 
+def save_sdxl_pipeline(folder, narrow):
+    """The same around both text encoders of a narrow twin of the SDXL family."""
+    shutil.copytree(narrow, folder, ignore=shutil.ignore_patterns("unet", "vae"))
+    paths = [folder / f"text_encoder{number}" / "config.json" for number in ("", "_2")]
+    texts = [json.loads(path.read_text()) for path in paths]
+    unet = {
+        **UNET,
+        **SDXL,
+        "cross_attention_dim": sum(text["hidden_size"] for text in texts),
+        "projection_class_embeddings_input_dim": 6 * 8 + texts[1]["projection_dim"],
+    }
+    save(folder, "unet", "UNet2DConditionModel", unet)
+    save(folder, "vae", "AutoencoderKL", VAE)
+
+
 def controlnet_config(unet, pixels):
     """The ControlNet for a U-Net's config, for a VAE with so many pixels per latent cell."""
     known = inspect.signature(diffusers.ControlNetModel.__init__).parameters

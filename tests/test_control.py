@@ -20,7 +20,7 @@ from kdexport.runtimes.verify import verify_bundle
 from PIL import Image, ImageOps
 
 PROMPTS = ["a golden vase with different flowers", "a boat on a lake, watercolor"]
-PIXELS = {"sd": 4, "sdxl": 8}  # per latent cell
+PIXELS = 4  # per latent cell
 OPTIONS = OnnxOptions(max_steps=6, schedulers=("euler",))
 
 
@@ -32,10 +32,12 @@ def quiet(*_):
 def steered(request, micro, micro_pipeline, narrow, tmp_path_factory):
     """A pipeline without a mid block, a ControlNet for it, and the bundle of both."""
     family = request.param
-    folder = micro_pipeline if family == "sd" else narrow("koala-700m")
-    assert json.loads((folder / "unet" / "config.json").read_text())["mid_block_type"] is None
     work = tmp_path_factory.mktemp("control")
-    micro.save_controlnet(work, folder, PIXELS[family])
+    folder = micro_pipeline if family == "sd" else work / "sdxl"
+    if family == "sdxl":
+        micro.save_sdxl_pipeline(folder, narrow("koala-700m"))
+    assert json.loads((folder / "unet" / "config.json").read_text())["mid_block_type"] is None
+    micro.save_controlnet(work, folder, PIXELS)
     extra = ModelOptions(controlnet=str(work / "controlnet"), control_invert=family == "sd")
     checkpoint = load_checkpoint(str(folder), extra=extra)
     bundle = work / "bundle"
@@ -199,7 +201,7 @@ def call(capsys, status, *arguments):
 
 
 def test_fixed_shapes_and_low_precision(micro, micro_pipeline, tmp_path):
-    micro.save_controlnet(tmp_path, micro_pipeline, PIXELS["sd"])
+    micro.save_controlnet(tmp_path, micro_pipeline, PIXELS)
     options = replace(OPTIONS, precision="fp16", height=32, width=16, batch=2)
     extra = ModelOptions(controlnet=str(tmp_path / "controlnet"))
     checkpoint = load_checkpoint(str(micro_pipeline), extra=extra)

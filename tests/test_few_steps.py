@@ -1,7 +1,6 @@
 """Few-step models, image to image, clip-skip: exported, verified, and drawn as in diffusers."""
 
 import json
-import shutil
 
 import diffusers
 import numpy as np
@@ -175,26 +174,12 @@ def test_verify_reads_the_clip_skip_from_the_bundle(image_bundle, capsys):
     assert json.loads(capsys.readouterr().out)["passed"]
 
 
-def save_sdxl(folder, micro, narrow):
-    """The smallest U-Net and VAE around the text encoders of KOALA's narrow twin."""
-    ignored = shutil.ignore_patterns("unet", "vae")
-    shutil.copytree(narrow("koala-700m"), folder, ignore=ignored)
-    texts = [read(folder / f"text_encoder{n}" / "config.json") for n in ("", "_2")]
-    unet = {
-        **micro.UNET,
-        **micro.SDXL,
-        "cross_attention_dim": sum(text["hidden_size"] for text in texts),
-        "projection_class_embeddings_input_dim": 6 * 8 + texts[1]["projection_dim"],
-    }
-    micro.save(folder, "unet", "UNet2DConditionModel", unet)
-    micro.save(folder, "vae", "AutoencoderKL", micro.VAE)
-    return [text["num_hidden_layers"] for text in texts]
-
-
 def test_sdxl(micro, narrow, tmp_path):
     """Both text encoders skip, and the picture is encoded as SDXL does it."""
     folder, bundle = tmp_path / "sdxl", tmp_path / "bundle"
-    layers = save_sdxl(folder, micro, narrow)
+    micro.save_sdxl_pipeline(folder, narrow("koala-700m"))
+    texts = [read(folder / f"text_encoder{n}" / "config.json") for n in ("", "_2")]
+    layers = [text["num_hidden_layers"] for text in texts]
     options = OnnxOptions(max_steps=3, schedulers=(), with_encoder=True)
     manifest = export(folder, bundle, options, ModelOptions(clip_skip=1)).manifest
     outputs = [(each.hidden_output, each.negative_output) for each in manifest.text]
