@@ -10,6 +10,7 @@ from kdexport.core.manifest import load_manifest
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizerFast
 
+FEW = ("--schedulers", "", "--max-steps", 4, "--verify-steps", 1)
 UNET = "diffusion_pytorch_model.safetensors"
 
 
@@ -46,9 +47,9 @@ def pack_badly(folder):
 def test_a_folder_with_every_trap(capsys, micro_pipeline, tmp_path):
     folder, bundle = shutil.copytree(micro_pipeline, tmp_path / "model"), tmp_path / "bundle"
     pack_badly(folder)
-    status, _, err = call(capsys, "onnx", folder, "-o", bundle, "--verify-steps", 1)
+    status, _, err = call(capsys, "onnx", folder, "-o", bundle, *FEW)
     assert (status, "pass --variant fp16" in err) == (1, True)
-    options = ("--variant", "fp16", "--verify-steps", 1)
+    options = ("--variant", "fp16", *FEW)
     status, _, err = call(capsys, "onnx", folder, "-o", bundle, *options)
     assert status == 0
     assert "no fp16 weights of text_encoder, unet; the plain ones are read" in err.replace(
@@ -75,7 +76,7 @@ def test_a_single_file_and_its_base(capsys, micro_pipeline, ldm, tmp_path):
     sizes = {part["role"]: part["parameters"] for part in json.loads(out)["parts"]}
     assert sizes["unet"] == count
     bundle = tmp_path / "bundle"
-    status, _, err = call(capsys, "onnx", file, *extra, "-o", bundle, "--verify-steps", 1)
+    status, _, err = call(capsys, "onnx", file, *extra, "-o", bundle, *FEW)
     assert status == 0, err
     source = load_manifest(bundle).source
     assert (source.config, source.base) == (str(config), str(micro_pipeline))

@@ -26,8 +26,9 @@ def manifest(micro_pipeline, tmp_path_factory):
     from kdexport.cli.main import main
 
     folder = tmp_path_factory.mktemp("quality") / "bundle"
+    few = ["--schedulers", "", "--max-steps", "1"]
     with pytest.raises(SystemExit) as stop:
-        main(["onnx", str(micro_pipeline), "-o", str(folder), "--no-verify"])
+        main(["onnx", str(micro_pipeline), "-o", str(folder), "--no-verify", *few])
     assert stop.value.code == 0
     return load_manifest(folder)
 

@@ -12,6 +12,8 @@ from kdexport.export.load import load_checkpoint
 from kdexport.export.skeleton import build_skeleton, parameter_shapes
 from safetensors.torch import load_file, save_file
 
+FEW = ("--schedulers", "", "--max-steps", 4)
+
 
 def call(capsys, *arguments):
     """Runs a command in this process: (status, standard output, standard error)."""
@@ -45,7 +47,8 @@ def test_the_whole_job(capsys, micro_pipeline, adapters, tmp_path):
     style, folder = adapters
     bundle = tmp_path / "bundle"
     named = ["--lora", f"{style}:0.5", "--lora", folder]
-    status, _, err = call(capsys, "onnx", micro_pipeline, "-o", bundle, *named, "--verify-steps", 2)
+    options = (*named, *FEW, "--verify-steps", 2)
+    status, _, err = call(capsys, "onnx", micro_pipeline, "-o", bundle, *options)
     assert status == 0, err
     source = load_manifest(bundle).source
     assert [(each.model, each.scale) for each in source.adapters] == [
@@ -68,7 +71,7 @@ def test_the_whole_job(capsys, micro_pipeline, adapters, tmp_path):
 
     # They do something, to every component that they name.
     plain = tmp_path / "plain"
-    assert call(capsys, "onnx", micro_pipeline, "-o", plain, "--no-verify")[0] == 0
+    assert call(capsys, "onnx", micro_pipeline, "-o", plain, *FEW, "--no-verify")[0] == 0
     with Pipeline.load(bundle) as ours, Pipeline.load(plain) as theirs:
         first, second = (each("a cat", steps=1, seed=0) for each in (ours, theirs))
     assert not np.array_equal(np.asarray(first), np.asarray(second))
@@ -111,7 +114,7 @@ def test_peft_is_asked_for_before_the_work(capsys, micro_pipeline, adapters, tmp
     import diffusers
 
     monkeypatch.setattr(diffusers.utils, "USE_PEFT_BACKEND", False)
-    arguments = ("onnx", micro_pipeline, "-o", tmp_path / "out", "--lora", adapters[0])
+    arguments = ("onnx", micro_pipeline, "-o", tmp_path / "out", "--lora", adapters[0], *FEW)
     status, _, err = call(capsys, *arguments)
     assert status == 1
     assert "or export with --no-verify" in " ".join(err.split())

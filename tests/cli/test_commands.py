@@ -265,7 +265,7 @@ def test_a_failed_gate_leaves_no_bundle(capsys, micro_pipeline, tmp_path, monkey
     strict = compare.Gates(component_l2=1e-12, component_psnr_db=None, image_psnr_db=45.0)
     monkeypatch.setitem(compare.GATES, "fp32", strict)
     arguments = ("onnx", micro_pipeline, "-o", tmp_path / "out", "--verify-steps", 1)
-    status, _, err = call(capsys, *arguments)
+    status, _, err = call(capsys, *arguments, "--schedulers", "", "--max-steps", 1)
     assert status == 3
     assert "parity gates failed, no bundle was written: " in err
     assert list(tmp_path.iterdir()) == []
@@ -275,6 +275,7 @@ def test_a_failed_gate_leaves_no_bundle(capsys, micro_pipeline, tmp_path, monkey
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_cancelled_export_leaves_nothing(micro_pipeline, tmp_path, number):
     command = [sys.executable, "-m", "kdexport", "onnx", micro_pipeline, "-o", tmp_path / "out"]
+    command += ["--schedulers", "", "--max-steps", 1]
     process = subprocess.Popen(
         [str(each) for each in command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
