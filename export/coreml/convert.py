@@ -72,6 +72,12 @@ def to_program(
 
 def _export(module: AppleModule, sizes: Sizes) -> torch.export.ExportedProgram:
     shapes = dynamic_shapes(module.inputs, sizes)
+    if shapes is not None and _is_sliced(module):
+        raise OptionError(
+            f"The attention of {_named(module)} works in slices, whose number depends on the size, "
+            "so that it takes one size only; give one, or choose --attention split-einsum or "
+            "original without --slice-size."
+        )
     with quiet(), torch.no_grad():
         try:
             exported = torch.export.export(
@@ -80,12 +86,6 @@ def _export(module: AppleModule, sizes: Sizes) -> torch.export.ExportedProgram:
             # What remains is the dialect that coremltools takes.
             return exported.run_decompositions({})
         except Exception as error:
-            if shapes is not None and _is_sliced(module):
-                raise OptionError(
-                    f"The attention of {_named(module)} works in slices, whose number depends on "
-                    "the size, so that it takes one size only; give one, or choose --attention "
-                    "split-einsum or original without --slice-size."
-                ) from error
             raise ExportError(
                 f"torch.export cannot follow {_named(module)}: {_first_line(error)}"
             ) from error

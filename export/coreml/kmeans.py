@@ -14,6 +14,8 @@ _MOST_ITERATIONS = 500
 _LEAST_GAIN = 1e-6
 # Runs of neighbouring values that the first partition is made of, at least, and per colour.
 _LEAST_RUNS, _RUNS_PER_COLOUR = 256, 2
+# Rounds in which the share of outliers among them is cut.
+_CAPPINGS = 20
 
 Float16 = NDArray[np.float16]
 Floats = NDArray[np.float64]
@@ -93,7 +95,11 @@ def _runs(values: Floats, weights: Floats, count: int) -> NDArray[np.int64]:
     if len(values) <= count:
         return np.arange(len(values) + 1)
     gaps = np.gradient(values)
-    shares = _sums(np.cbrt(weights * gaps * gaps))
+    lengths = np.cbrt(weights * gaps * gaps)
+    # An outlier takes one run, not most of them.
+    for _ in range(_CAPPINGS):
+        lengths = np.minimum(lengths, lengths.sum() / count)
+    shares = _sums(lengths)
     wanted = np.linspace(0.0, shares[-1], count + 1)
     edges = np.unique(np.searchsorted(shares, wanted))
     return np.unique(np.clip(np.concatenate([[0], edges, [len(values)]]), 0, len(values)))

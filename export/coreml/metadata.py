@@ -35,6 +35,9 @@ def write_metadata(spec: Any, metadata: PackageMetadata, descriptions: Mapping[s
         descriptions: A sentence per input and output, by name.
     """
     about = spec.description.metadata
+    # A date would make every package different, and what this one is made of says nothing.
+    for key in ("conversion_date", "source"):
+        about.userDefined.pop(f"com.github.apple.coremltools.{key}", None)
     about.shortDescription = metadata.summary
     about.author = metadata.author
     about.license = metadata.licence

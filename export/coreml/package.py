@@ -56,6 +56,7 @@ def write_package(
         ExportError: coremltools refuses the program.
     """
     ct = coremltools()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with quiet() as log, progress_of(progress, ((0.0, 0.0), (0.0, 0.3), (0.3, 0.6))):
         try:
             model = ct.convert(

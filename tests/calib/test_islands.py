@@ -109,6 +109,14 @@ def test_the_islands_are_enough(body, feed):
     assert np.linalg.norm(ours - exact) < 2e-3 * np.linalg.norm(exact)
 
 
+def test_what_overflows_between_the_ends():
+    """Of three inputs, only the one in the middle is large."""
+    feeds = [{"sample": noise()["sample"] * size} for size in (0.1, 1, 0.1)]
+    made = program(squares)
+    islands = find_islands(made, COMPONENT, feeds, lambda share: None)
+    assert islands["norm_square"].endswith("overflow float16")
+
+
 def test_a_gate_that_cannot_be_met(monkeypatch):
     monkeypatch.setattr(module, "_LIMITS", (1e9,))
     with pytest.raises(ParityError, match=r"'unet' cannot be float16: .* 'time_proj_sin' \(round"):

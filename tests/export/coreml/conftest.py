@@ -104,7 +104,11 @@ def toy():
             programs[target] = to_program(module, [SIZE], target)
         return copy.deepcopy(programs[target])
 
+    operations = program().functions["main"].operations
+    chain = ("model_unsqueeze", "model_mul", "model_sin", "model_cos", "model_cat")
     return SimpleNamespace(
+        # The angles of the timestep, which float16 cannot hold.
+        islands={op.name for op in operations if op.op_type != "const" and op.name in chain},
         module=module,
         size=SIZE,
         feed=feed,

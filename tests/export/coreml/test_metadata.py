@@ -12,7 +12,7 @@ def test_everything_that_xcode_shows(toy, tmp_path):
         inputs=toy.module.inputs,
         outputs=toy.module.outputs,
         precision="fp16",
-        islands=(),
+        islands=toy.islands,
         target="iOS16",
         metadata=PackageMetadata("A toy.", "Someone", "MIT", "1.2", extra),
     )

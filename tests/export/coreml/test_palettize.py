@@ -40,7 +40,7 @@ def quality(toy, tmp_path, target, palette):
         inputs=toy.module.inputs,
         outputs=toy.module.outputs,
         precision="fp16",
-        islands=(),
+        islands=toy.islands,
         target=target,
         metadata=PackageMetadata("x"),
         palette=palette,
