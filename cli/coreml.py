@@ -65,7 +65,9 @@ Next, on a Mac:
     type=int,
     help="Rows of the U-Net, 1 or 2; where left out, 2 if the model is run with guidance.",
 )
-@click.option("--palettize", metavar="8|6|4|RECIPE.json", help="Bits per weight, or per layer.")
+@click.option(
+    "--palettize", metavar="8|6|4|RECIPE.json", help="Bits per weight, or per layer of the U-Net."
+)
 @click.option("--chunk", is_flag=True, help="Split the U-Net in two packages.")
 @click.option(
     "--epsilon", is_flag=True, help="Turn a v-prediction into noise, for Apple's library."

@@ -38,7 +38,8 @@ class CoremlOptions:
         sizes: Image heights and widths in pixels, the default first; empty takes the model's own.
         rows: Rows of the U-Net's batch, 1 or 2; None takes 2 where the model is run with guidance.
         palette: Bits per weight of the k-means palettes, or None for float weights.
-        recipe: JSON file with the bits of single layers instead of `palette`, or None.
+        recipe: JSON file with the bits of single layers of the U-Net instead of `palette`, or
+            None.
         chunk: Split the U-Net in two packages.
         epsilon: Turn a v-prediction into the noise that Apple's schedulers expect.
         with_encoder: Also export the VAE encoder.
@@ -84,6 +85,11 @@ class CoremlOptions:
             raise OptionError(f"Palettes have 8, 6 or 4 bits, not {self.palette}.")
         if self.palette is not None and self.recipe is not None:
             raise OptionError("Give either the bits of all palettes or a recipe, not both.")
+        if self.precision == "fp32" and (self.palette is not None or self.recipe is not None):
+            raise OptionError("Palettes hold float16 numbers; choose the precision fp16.")
+        if len(self.sizes) > 1 and (self.chunk or self.resolved_slice is not None):
+            what = "A U-Net in chunks" if self.chunk else "Attention in slices"
+            raise OptionError(f"{what} takes one size only; give one, or leave that out.")
         if len(set(self.sizes)) < len(self.sizes):
             raise OptionError("A size was given twice; name each once.")
         lengths = [length for size in self.sizes for length in size]

@@ -94,7 +94,7 @@ def _write_part(
         islands=islands,
         target=options.target,
         metadata=_metadata(module, prepared),
-        palette=prepared.palette if part.palettized else None,
+        palette=prepared.palette_of(part),
         progress=lambda share: report(f"{part.role}: write", share),
     )
     return replace(

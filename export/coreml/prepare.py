@@ -50,6 +50,11 @@ class PreparedCoreml:
     palette: Palette | None
     manifest: Manifest
 
+    def palette_of(self, part: CoremlPart) -> Palette | None:
+        """The bits of a component's weights; a recipe names those of the U-Net."""
+        named = self.options.recipe is None or part.role == "unet"
+        return self.palette if part.palettized and named else None
+
     @property
     def bytes_needed(self) -> int:
         """Upper bound of what the bundle takes on disk."""

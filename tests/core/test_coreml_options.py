@@ -36,7 +36,13 @@ def test_slices():
         ({"rows": 3}, "batch has 1 or 2 rows, not 3"),
         ({"palette": 5}, "Palettes have 8, 6 or 4 bits, not 5"),
         ({"palette": 6, "recipe": "r.json"}, "bits of all palettes or a recipe, not both"),
+        ({"palette": 6, "precision": "fp32"}, "Palettes hold float16 numbers"),
         ({"sizes": ((512, 512), (512, 512))}, "A size was given twice"),
+        ({"sizes": ((8, 8), (8, 16)), "chunk": True}, "A U-Net in chunks takes one size only"),
+        (
+            {"sizes": ((8, 8), (8, 16)), "attention": "split-einsum-v2"},
+            "Attention in slices takes one size only",
+        ),
         ({"sizes": ((512, 0),)}, "Sizes and numbers of steps must be at least 1, not 0"),
         ({"max_steps": 0}, "Sizes and numbers of steps must be at least 1, not 0"),
     ],
