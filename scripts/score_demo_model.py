@@ -62,12 +62,13 @@ ROWS = 16  # captions on the sheet
 @click.argument("work", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @click.option("--captions", type=click.IntRange(min=ROWS), default=256, show_default=True)
-def main(work: Path, output: Path, captions: int) -> None:
+@click.option("--form", "chosen", multiple=True, help="Only this one; may be repeated.")
+def main(work: Path, output: Path, captions: int, chosen: tuple[str, ...]) -> None:
     """Draws and scores form after form."""
     scenes = held_out_scenes(captions)
     with progress(quiet=False) as report:
         captioned = [each.caption for each in scenes]
-        pictures = _draw_all(work / "pipelines", output / "pictures", captioned, report)
+        pictures = _draw_all(work / "pipelines", output / "pictures", captioned, chosen, report)
     scores = {name: score(scenes, each).rates() for name, each in pictures.items()}
     scores = {**_ceilings(work / "pipelines" / "student", scenes), **scores}
     output.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def main(work: Path, output: Path, captions: int) -> None:
 
 
 def _draw_all(
-    pipelines: Path, kept: Path, captions: list[str], report: Report
+    pipelines: Path, kept: Path, captions: list[str], chosen: Sequence[str], report: Report
 ) -> dict[str, NDArray[np.uint8]]:
     kept.mkdir(parents=True, exist_ok=True)
     forms, pictures = _forms(pipelines), {}
@@ -94,7 +95,11 @@ def _draw_all(
         **{name: partial(draw_reference, forms[name], plans[name]) for name in forms},
         **{name: partial(_draw_bundle, name, forms, plans, report) for name in (*ONNX, *COREML)},
     }
+    if unknown := set(chosen) - set(draw):
+        raise click.BadParameter(f"there is no form {', '.join(unknown)}; forms: {', '.join(draw)}")
     for name, drawn in draw.items():
+        if chosen and name not in chosen:
+            continue
         file = kept / f"{name}.npy"
         if not file.exists():
             result = drawn(_named(report, name)) if name in forms else drawn()
