@@ -11,6 +11,7 @@ from ..core.manifest import (
     MANIFEST_NAME,
     ControlRecord,
     Manifest,
+    Shapes,
     TensorSpec,
     check_files,
     load_manifest,
@@ -122,11 +123,10 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "random weights": "yes" if manifest.source.random_weights else "no",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
         "default size": f"{defaults.height}x{defaults.width}",
-        "sizes": f"{shapes.height}x{shapes.width} only"
-        if shapes.height
-        else f"multiples of {shapes.multiple}",
+        "sizes": _sizes(shapes),
         "steps, guidance": f"{defaults.steps}, {defaults.guidance:g}",
         **({"control": _control(manifest.control)} if manifest.control else {}),
+        **({"Core ML": _coreml(manifest)} if manifest.coreml else {}),
         "guidance": "an embedding of the scale"
         if manifest.guidance_embedding
         else "two U-Net rows per image above 1",
@@ -136,6 +136,28 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "parity": verdict,
         "size": megabytes(sum(record.bytes for record in manifest.files)),
     }
+
+
+def _sizes(shapes: Shapes) -> str:
+    only = [(shapes.height, shapes.width)] if shapes.height else shapes.sizes
+    if only:
+        return ", ".join(f"{height}x{width}" for height, width in only) + " only"
+    return f"multiples of {shapes.multiple}"
+
+
+def _coreml(manifest: Manifest) -> str:
+    record = manifest.coreml
+    assert record is not None
+    islands = [f"{len(each.islands)} of the {each.role}" for each in manifest.components]
+    palettes = {each.graded for each in manifest.components if each.compression}
+    return "\n".join(
+        [
+            f"{record.target}, attention {record.attention}, for {record.compute_units}, "
+            f"U-Net rows {record.rows}",
+            f"operations in float32: {', '.join(islands)}",
+            f"bits per weight: {', '.join(sorted(palettes)) or 'all'}",
+        ]
+    )
 
 
 def _control(control: ControlRecord) -> str:

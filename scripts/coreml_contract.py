@@ -6,8 +6,8 @@ Prints a table of every input and output, read from the packages themselves, bes
 apple/ml-stable-diffusion at e12202c (torch2coreml.py and the Swift sources), which is written down
 here on its own, not taken from the exporter. Ends with status 1 where they differ.
 
-In the contract `2` is also met by 1 (a U-Net for models without guidance), C, N and T are numbers of
-the model, h and w the size in latent cells, H and W in pixels.
+In the contract `2` is also met by 1 (a U-Net for models without guidance), C, N and T are numbers
+of the model, h and w the size in latent cells, H and W in pixels.
 """
 
 from __future__ import annotations

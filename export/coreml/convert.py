@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ...core.errors import ExportError, KdexportError, OptionError
+from ...core.errors import ExportError, OptionError
 from .layer_names import name_nodes, name_operations
 from .sizes import Sizes, dynamic_shapes, input_shape, largest, plain_symbols, require_sizes
-from .toolbox import Progress, coremltools, deployment_target, progress_of, quiet
+from .toolbox import Progress, converting, coremltools, deployment_target, first_line, quiet
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program
@@ -49,23 +49,15 @@ def to_program(
     exported = _export(module, sizes)
     name_nodes(exported, [port.name for port in (*module.inputs, *module.outputs)])
     plain_symbols(exported)
-    with quiet() as log, progress_of(progress, _SPANS):
-        try:
-            program = ct.convert(
-                exported,
-                convert_to="milinternal",
-                minimum_deployment_target=minimum,
-                compute_precision=ct.precision.FLOAT32,
-                inputs=_inputs(module, sizes, ct),
-                outputs=_outputs(module, ct),
-            )
-        except KdexportError:
-            raise
-        except Exception as error:
-            where = f" ({log[0]})" if log else ""
-            raise ExportError(
-                f"coremltools cannot convert {_named(module)}{where}: {_first_line(error)}"
-            ) from error
+    with converting(f"convert {_named(module)}", progress, _SPANS):
+        program = ct.convert(
+            exported,
+            convert_to="milinternal",
+            minimum_deployment_target=minimum,
+            compute_precision=ct.precision.FLOAT32,
+            inputs=_inputs(module, sizes, ct),
+            outputs=_outputs(module, ct),
+        )
     name_operations(program)
     return program
 
@@ -84,11 +76,12 @@ def _export(module: AppleModule, sizes: Sizes) -> torch.export.ExportedProgram:
                 module, module.examples(largest(sizes)), dynamic_shapes=shapes
             )
             # What remains is the dialect that coremltools takes.
-            return exported.run_decompositions({})
+            decomposed: torch.export.ExportedProgram = exported.run_decompositions({})
         except Exception as error:
             raise ExportError(
-                f"torch.export cannot follow {_named(module)}: {_first_line(error)}"
+                f"torch.export cannot follow {_named(module)}: {first_line(error)}."
             ) from error
+    return decomposed
 
 
 def _inputs(module: AppleModule, sizes: Sizes, ct: Any) -> list[Any]:
@@ -114,8 +107,3 @@ _CHOICES = ("processor", "split")
 
 def _named(module: AppleModule) -> str:
     return f"'{type(module.inner).__name__}'"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

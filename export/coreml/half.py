@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ...core.errors import ExportError, listing
 from .layer_names import name_operations
-from .toolbox import Progress, coremltools, inside, progress_of, quiet
+from .toolbox import Progress, Releases, converting, coremltools, inside
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Program
@@ -37,7 +38,7 @@ def to_half(
         The program; operations that it now computes in float16 have the suffix `_cast_fp16`.
 
     Raises:
-        ExportError: There is no operation of such a name.
+        ExportError: There is no operation of such a name, or coremltools refuses the program.
     """
     known = {op.name for each in program.functions.values() for op in each.operations}
     unknown = sorted(set(islands) - known)
@@ -47,7 +48,7 @@ def to_half(
     pipeline = ct.PassPipeline.DEFAULT
     # What comes before is done, and would rename what `islands` names.
     pipeline.passes = pipeline.passes[pipeline.passes.index(_CAST) :]
-    with quiet(), progress_of(progress, ((0.0, 0.0), (0.5, 1.0))):
+    with converting("convert the program to float16", progress, ((0.0, 0.0), (0.5, 1.0))):
         _narrowing(islands)(program)
         if progress is not None:
             progress(0.5)
@@ -69,7 +70,23 @@ def _narrowing(islands: Collection[str]) -> Any:
     base = coremltools().transform.FP16ComputePrecision
     mb = inside("converters.mil.mil").Builder
 
+    releases = Releases()
+
     class Narrowing(base):  # type: ignore[misc, valid-type]
+        def apply(self, prog: Program) -> None:
+            for function in prog.functions.values():
+                # Not a list of all operations, which would keep those that are removed.
+                remaining = deque(function.operations)
+                self._cache_vars.append({})
+                with function:
+                    while remaining:
+                        self._consider(remaining.popleft())
+                self._cache_vars.pop()
+
+        def _consider(self, op: Operation) -> None:
+            if self.is_valid_op(op) and op.name not in islands:
+                self.transform_op(op)
+
         @staticmethod
         def fp16_overflow(op: Operation) -> bool:
             # The search of coremltools takes ten times the memory of the weight.
@@ -82,22 +99,27 @@ def _narrowing(islands: Collection[str]) -> Any:
             weights = [each for each in _flat(op) if _is_constant(each)]
             super().transform_op(op)
             for weight in weights:
-                _let_go(weight, mb)
+                releases.add(_let_go(weight, mb))
 
-    return Narrowing(op_selector=lambda op: op.name not in islands)
+    return Narrowing()
 
 
-def _let_go(weight: Any, mb: Any) -> None:
-    """Puts the float16 numbers of a weight in its place, where nothing else needs the float32."""
+def _let_go(weight: Any, mb: Any) -> int:
+    """Puts the float16 numbers of a weight in its place, where nothing else needs the float32.
+
+    Returns:
+        Bytes of the float32 numbers, where they are gone.
+    """
     if np.size(weight.val) < _WEIGHT_SIZE or len(weight.child_ops) != 1 or weight.consuming_blocks:
-        return
+        return 0
     cast = weight.child_ops[0]
     block = weight.op.enclosing_block
     if cast.op_type != "cast":
-        return
+        return 0
     half = mb.const(val=cast.outputs[0].val, name=cast.name, before_op=cast)
     block.replace_uses_of_var_after_op(anchor_op=cast, old_var=cast.outputs[0], new_var=half)
     block.remove_ops([cast, weight.op])
+    return int(weight.val.nbytes)
 
 
 def _flat(op: Operation) -> list[Any]:

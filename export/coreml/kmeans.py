@@ -49,7 +49,7 @@ def palette_of(weights: Float16, colours: int) -> tuple[Float16, Indices]:
 
 
 def _cluster(values: Floats, weights: Floats, colours: int) -> Floats:
-    """Centroids of ascending weighted values: the best partition of runs, then Lloyd's algorithm."""
+    """Centroids of ascending values: the best partition of runs, then Lloyd's algorithm."""
     if len(values) <= colours:
         return values
     mass, moment = _sums(weights), _sums(weights * values)

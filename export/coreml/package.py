@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.errors import ExportError
 from ...core.manifest import TensorSpec
 from .metadata import PackageMetadata, write_metadata
-from .toolbox import Progress, coremltools, progress_of, quiet
+from .toolbox import Progress, converting, coremltools
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program
@@ -57,21 +56,17 @@ def write_package(
     """
     ct = coremltools()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with quiet() as log, progress_of(progress, ((0.0, 0.0), (0.0, 0.3), (0.3, 0.6))):
-        try:
-            model = ct.convert(
-                program,
-                source="milinternal",
-                convert_to="mlprogram",
-                minimum_deployment_target=target,
-                compute_precision=ct.precision.FLOAT32,
-                pass_pipeline=ct.PassPipeline(pass_names=list(_PASSES), pipeline_name="final"),
-                skip_model_load=True,
-                package_dir=str(path),
-            )
-        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-            where = f" ({log[0]})" if log else ""
-            raise ExportError(f"coremltools cannot write '{path.name}'{where}: {error}") from error
+    with converting(f"write '{path.name}'", progress, ((0.0, 0.0), (0.0, 0.3), (0.3, 0.6))):
+        model = ct.convert(
+            program,
+            source="milinternal",
+            convert_to="mlprogram",
+            minimum_deployment_target=target,
+            compute_precision=ct.precision.FLOAT32,
+            pass_pipeline=ct.PassPipeline(pass_names=list(_PASSES), pipeline_name="final"),
+            skip_model_load=True,
+            package_dir=str(path),
+        )
     spec = model.get_spec()
     write_metadata(spec, metadata, descriptions)
     (path / _MODEL).write_bytes(spec.SerializeToString(deterministic=True))
@@ -95,7 +90,7 @@ def read_specs(features: Any, ports: Sequence[ApplePort]) -> tuple[TensorSpec, .
     for each in features:
         array = each.type.multiArrayType
         shapes = [tuple(shape.shape) for shape in array.enumeratedShapes.shapes]
-        shape = tuple(int(size) for size in array.shape)
+        shape: tuple[int | str, ...] = tuple(int(size) for size in array.shape)
         if not shape or len(shapes) > 1:
             shape = called.get(each.name, shape)
         specs.append(TensorSpec(each.name, names[array.dataType], shape))

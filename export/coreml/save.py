@@ -15,9 +15,10 @@ from ...core.manifest import TensorSpec
 from ...core.options import require_choice
 from .chunk import split_program
 from .half import to_half
+from .lut import Palettized
 from .metadata import PackageMetadata
 from .package import bytes_of, read_specs, write_package
-from .palettize import Palette, Palettized, palettize
+from .palettize import Palette, palettize
 from .toolbox import Progress, deployment_target, part_of
 
 if TYPE_CHECKING:
@@ -102,11 +103,12 @@ def save_packages(
     if palette is not None:
         report = part_of(progress, _HALVED, _COMPRESSED)
         palettized = palettize(program, palette, target, report)
-    programs, crossing = [program], ()
+    programs: list[Program] = [program]
+    crossing: tuple[str, ...] = ()
     if len(paths) > 1:
         chunks = split_program(program)
         programs, crossing = list(chunks.programs), chunks.crossing
-    described = {name: "Handed from the first chunk to the second." for name in crossing}
+    described = dict.fromkeys(crossing, "Handed from the first chunk to the second.")
     described |= {port.name: port.description for port in (*inputs, *outputs)}
     saved = []
     for index, (part, path) in enumerate(zip(programs, paths, strict=True)):
@@ -136,7 +138,7 @@ def require_ports(
     outputs: Sequence[ApplePort],
     crossing: Collection[str],
 ) -> None:
-    """Raises `ExportError` where packages do not take and give what the ports say, chunks passed."""
+    """Raises `ExportError` where packages, as a chain, do not take and give what the ports say."""
     taken: dict[str, TensorSpec] = {}
     for each in saved:
         taken |= {spec.name: spec for spec in each.inputs if spec.name not in crossing}
@@ -157,7 +159,7 @@ def _differences(specs: Mapping[str, TensorSpec], ports: Sequence[ApplePort]) ->
             yield f"'{name}' is {'missing' if name in wanted else 'not in the contract'}"
             continue
         spec, port = specs[name], wanted[name]
-        fixed = zip(spec.shape, port.shape)
+        fixed = zip(spec.shape, port.shape, strict=False)
         if spec.dtype != _DTYPES[port.dtype]:
             yield f"'{name}' is {spec.dtype} instead of {_DTYPES[port.dtype]}"
         if len(spec.shape) != len(port.shape) or any(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ...core.errors import DependencyError, OptionError, choices
+from ...core.errors import DependencyError, ExportError, KdexportError, OptionError, choices
 
 # Deployment targets, and the version of the file format that each of them reads.
 TARGETS = {"iOS16": 7, "iOS17": 8, "iOS18": 9}
@@ -42,6 +44,9 @@ def coremltools() -> Any:
 
 def inside(name: str) -> Any:
     """The module `coremltools.<name>`, for what the package does not offer at its top."""
+    loaded = sys.modules.get(f"coremltools.{name}")
+    if loaded is not None:
+        return loaded
     coremltools()
     with quiet():
         return importlib.import_module(f"coremltools.{name}")
@@ -81,9 +86,7 @@ def quiet() -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def progress_of(
-    progress: Progress | None, spans: Sequence[tuple[float, float]]
-) -> Iterator[None]:
+def progress_of(progress: Progress | None, spans: Sequence[tuple[float, float]]) -> Iterator[None]:
     """Reports what coremltools would draw as bars.
 
     Args:
@@ -107,6 +110,54 @@ def part_of(progress: Progress | None, start: float, end: float) -> Progress | N
     if progress is None:
         return None
     return lambda share: progress(start + (end - start) * share)
+
+
+@contextlib.contextmanager
+def converting(
+    what: str, progress: Progress | None, spans: Sequence[tuple[float, float]]
+) -> Iterator[None]:
+    """Runs coremltools in silence and turns what it raises into an `ExportError`.
+
+    Args:
+        what: What it is to do, for the message: `convert 'UNet2DConditionModel'`.
+        progress: Told how far the work is.
+        spans: See `progress_of`.
+    """
+    with quiet() as log, progress_of(progress, spans):
+        try:
+            yield
+        except (KdexportError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            where = f" ({log[0].removeprefix('ERROR - ').rstrip(':')})" if log else ""
+            raise ExportError(f"coremltools cannot {what}{where}: {first_line(error)}.") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the pages that torch and coremltools may add."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".:") if lines else type(error).__name__
+
+
+class Releases:
+    """Frees what was let go of, now and then.
+
+    Operations and their variables refer to each other, so that only the garbage collector finds
+    the weights of those that were removed.
+    """
+
+    _BLOCK = 256 << 20
+
+    def __init__(self) -> None:
+        """Nothing is let go yet."""
+        self._bytes = 0
+
+    def add(self, count: int) -> None:
+        """Says that `count` bytes were let go."""
+        self._bytes += count
+        if self._bytes >= self._BLOCK:
+            self._bytes = 0
+            gc.collect()
 
 
 class _Bars:

@@ -95,7 +95,7 @@ def expected(toy, feed):
 
 @pytest.fixture(scope="session")
 def toy():
-    """The module, what to feed it, what it gives, and `program(target)`: a fresh copy of its program."""
+    """The module, what to feed it, what it gives, and a fresh copy of its program."""
     module, programs = make_toy(), {}
     feed = make_feed(module, SIZE)
 

@@ -56,7 +56,9 @@ def test_several_sizes(toy):
 
 
 def test_unknown_target(toy):
-    with pytest.raises(OptionError, match="no Core ML target 'iOS99'; choose iOS16, iOS17 or iOS18"):
+    with pytest.raises(
+        OptionError, match="no Core ML target 'iOS99'; choose iOS16, iOS17 or iOS18"
+    ):
         to_program(toy.module, [SIZES[0]], "iOS99")
 
 
@@ -109,7 +111,7 @@ class Sliced(nn.Module):
 def test_slices_take_one_size():
     module = small(Sliced())
     to_program(module, [SIZES[0]], "iOS17")
-    with pytest.raises(OptionError, match="'Sliced' works in slices.*takes one size only"):
+    with pytest.raises(OptionError, match=r"'Sliced' works in slices.*takes one size only"):
         to_program(module, SIZES, "iOS17")
 
 
@@ -124,7 +126,7 @@ class Unknown(nn.Module):
 
 
 def test_operators_that_coremltools_does_not_know():
-    with pytest.raises(ExportError, match="cannot convert 'Unknown'.*odd_special_bessel_j0"):
+    with pytest.raises(ExportError, match=r"cannot convert 'Unknown'.*odd_special_bessel_j0"):
         to_program(small(Unknown()), [SIZES[0]], "iOS17")
 
 
@@ -134,7 +136,7 @@ class Broken(nn.Module):
 
 
 def test_modules_that_torch_cannot_follow():
-    with pytest.raises(ExportError, match="torch.export cannot follow 'Broken'"):
+    with pytest.raises(ExportError, match=r"torch\.export cannot follow 'Broken'"):
         to_program(small(Broken()), [SIZES[0]], "iOS17")
 
 

@@ -51,4 +51,4 @@ def test_every_weight_gets_the_nearest_number(values, colours):
 def test_the_same_palette_each_time():
     weights = TENSORS["normal"].astype(np.float16)
     first, second = palette_of(weights, 16), palette_of(weights.copy(), 16)
-    assert all((a == b).all() for a, b in zip(first, second))
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))

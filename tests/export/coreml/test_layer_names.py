@@ -26,9 +26,13 @@ def test_operations_are_called_after_their_layers(toy):
 def test_weights_are_called_after_the_parameters(toy):
     program = toy.program()
     constants = [each for each in program.functions["main"].operations if each.op_type == "const"]
-    large = {each.name: each.outputs[0].shape for each in constants if np.size(each.outputs[0].val) > 99}
+    large = {
+        each.name: each.outputs[0].shape for each in constants if np.size(each.outputs[0].val) > 99
+    }
     for name in ("conv_in", "down", "time", "attn_to_k", "attn_to_v", "attn_to_out_0", "conv_out"):
-        weight = toy.module.inner.get_parameter(f"{name.replace('attn_', 'attn.').replace('_out_0', '_out.0')}.weight")
+        weight = toy.module.inner.get_parameter(
+            f"{name.replace('attn_', 'attn.').replace('_out_0', '_out.0')}.weight"
+        )
         assert large.pop(f"{name}_weight") == tuple(weight.shape)
     assert set(large) == {"attn_to_q_weight"}
 

@@ -7,7 +7,7 @@ def test_everything_that_xcode_shows(toy, tmp_path):
     extra = {"com.example.b": "2", "com.example.a": "1"}
     path = tmp_path / "Unet.mlpackage"
     save_packages(
-        toy.program(),
+        toy.program("iOS16"),
         [path],
         inputs=toy.module.inputs,
         outputs=toy.module.outputs,

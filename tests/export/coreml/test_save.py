@@ -50,7 +50,9 @@ def test_precisions(toy, tmp_path, precision, least):
         TensorSpec("context", "float16", (2, 48, 1, 5)),
     )
     assert saved.outputs == (TensorSpec("noise_pred", "float32", (2, 4, 8, 8)),)
-    assert saved.bytes == sum(each.stat().st_size for each in saved.path.rglob("*") if each.is_file())
+    assert saved.bytes == sum(
+        each.stat().st_size for each in saved.path.rglob("*") if each.is_file()
+    )
     weights = sum(each.numel() for each in toy.module.parameters())
     # The norm has a mean and a variance more, the module some numbers of its own.
     assert weights <= saved.parameters < weights + 512

@@ -28,7 +28,9 @@ def test_absent_package(monkeypatch):
 
 def test_targets():
     assert deployment_target("iOS17") is coremltools().target.iOS17
-    with pytest.raises(OptionError, match="no Core ML target 'iOS15'; choose iOS16, iOS17 or iOS18"):
+    with pytest.raises(
+        OptionError, match="no Core ML target 'iOS15'; choose iOS16, iOS17 or iOS18"
+    ):
         deployment_target("iOS15")
 
 
@@ -46,11 +48,9 @@ def test_quiet_collects_errors_and_restores_the_logger(capsys):
 def test_bars_become_progress():
     module = inside("converters.mil.mil.passes.pass_pipeline")
     bar, shares = module.tqdm, []
-    with pytest.raises(KeyboardInterrupt), progress_of(shares.append, ((0.0, 0.5), (0.5, 1.0))):
+    with progress_of(shares.append, ((0.0, 0.5), (0.5, 1.0))):
         assert list(module.tqdm([1, 2], desc="x")) == [1, 2]
-        for item in module.tqdm(iter("ab"), unit="y"):
-            if item == "b":
-                raise KeyboardInterrupt
+        assert list(module.tqdm(iter("ab"), unit="y")) == ["a", "b"]
     assert shares == [0.0, 0.25, 0.5, 0.75]
     assert module.tqdm is bar
 
