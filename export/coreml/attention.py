@@ -52,7 +52,9 @@ class SlicedAttention(ExportAttention):
         """See `ExportAttention.attend`."""
         query, key, value = (_split(each, heads) for each in (query * scale, key, value))
         key = key.transpose(2, 3)
-        parts = torch.split(query, self.slice_size, dim=2)
+        # coremltools refuses to split a tensor in one part.
+        whole = query.shape[2] <= self.slice_size
+        parts = [query] if whole else torch.split(query, self.slice_size, dim=2)
         return _merge(torch.cat([(part @ key).softmax(dim=-1) @ value for part in parts], dim=2))
 
 

@@ -1,8 +1,8 @@
-"""Float16 everywhere but in islands, without a second copy of the weights."""
+"""Float16 everywhere but in islands, without copies of the weights that nobody needs."""
 
 from __future__ import annotations
 
-from collections import deque
+import gc
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core.errors import ExportError, listing
 from .layer_names import name_operations
-from .toolbox import Progress, Releases, converting, coremltools, inside
+from .toolbox import Progress, converting, coremltools, inside
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Program
@@ -25,8 +25,8 @@ def to_half(
 ) -> Program:
     """Converts a float32 program to float16, in place; types of inputs and outputs stay.
 
-    Weights are converted one by one, each original let go before the next, so that memory never
-    holds more than the float32 weights, and in the end half of that.
+    Memory holds the weights in both types once, and in the end only in float16; coremltools' own
+    pass would hold a third copy.
 
     Args:
         program: The program, which is consumed.
@@ -50,6 +50,8 @@ def to_half(
     pipeline.passes = pipeline.passes[pipeline.passes.index(_CAST) :]
     with converting("convert the program to float16", progress, ((0.0, 0.0), (0.5, 1.0))):
         _narrowing(islands)(program)
+        # Operations and their variables refer to each other: only this frees the removed weights.
+        gc.collect()
         if progress is not None:
             progress(0.5)
         program = ct.convert(
@@ -70,23 +72,7 @@ def _narrowing(islands: Collection[str]) -> Any:
     base = coremltools().transform.FP16ComputePrecision
     mb = inside("converters.mil.mil").Builder
 
-    releases = Releases()
-
     class Narrowing(base):  # type: ignore[misc, valid-type]
-        def apply(self, prog: Program) -> None:
-            for function in prog.functions.values():
-                # Not a list of all operations, which would keep those that are removed.
-                remaining = deque(function.operations)
-                self._cache_vars.append({})
-                with function:
-                    while remaining:
-                        self._consider(remaining.popleft())
-                self._cache_vars.pop()
-
-        def _consider(self, op: Operation) -> None:
-            if self.is_valid_op(op) and op.name not in islands:
-                self.transform_op(op)
-
         @staticmethod
         def fp16_overflow(op: Operation) -> bool:
             # The search of coremltools takes ten times the memory of the weight.
@@ -99,27 +85,22 @@ def _narrowing(islands: Collection[str]) -> Any:
             weights = [each for each in _flat(op) if _is_constant(each)]
             super().transform_op(op)
             for weight in weights:
-                releases.add(_let_go(weight, mb))
+                _let_go(weight, mb)
 
-    return Narrowing()
+    return Narrowing(op_selector=lambda op: op.name not in islands)
 
 
-def _let_go(weight: Any, mb: Any) -> int:
-    """Puts the float16 numbers of a weight in its place, where nothing else needs the float32.
-
-    Returns:
-        Bytes of the float32 numbers, where they are gone.
-    """
+def _let_go(weight: Any, mb: Any) -> None:
+    """Puts the float16 numbers of a weight in its place, where nothing else needs the float32."""
     if np.size(weight.val) < _WEIGHT_SIZE or len(weight.child_ops) != 1 or weight.consuming_blocks:
-        return 0
+        return
     cast = weight.child_ops[0]
     block = weight.op.enclosing_block
     if cast.op_type != "cast":
-        return 0
+        return
     half = mb.const(val=cast.outputs[0].val, name=cast.name, before_op=cast)
     block.replace_uses_of_var_after_op(anchor_op=cast, old_var=cast.outputs[0], new_var=half)
     block.remove_ops([cast, weight.op])
-    return int(weight.val.nbytes)
 
 
 def _flat(op: Operation) -> list[Any]:
