@@ -24,7 +24,7 @@ Next, on a Mac:
   scripts/compile_coreml.sh {output}     compiles every package into {output}/Resources
   Drag Resources into your Xcode project (as a folder reference) and add the Swift package
   https://github.com/apple/ml-stable-diffusion; then
-  {pipeline}(resourcesAt: url{controlnet}, configuration: .init())
+  {pipeline}
 """
 
 
@@ -130,8 +130,10 @@ def coreml(
 def _print_next_steps(output: Path, manifest: Manifest) -> None:
     """What to do with the bundle in Xcode."""
     xl = manifest.family == "sdxl"
-    controlnet = ', controlNet: ["ControlNet"]' if manifest.control else ""
-    pipeline = "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline"
-    click.echo(_NEXT_STEPS.format(output=output, pipeline=pipeline, controlnet=controlnet))
+    controlnet = '"ControlNet"' if manifest.control else ""
+    pipeline = f"try StableDiffusionPipeline(resourcesAt: url, controlNet: [{controlnet}])"
+    if xl:
+        pipeline = "try StableDiffusionXLPipeline(resourcesAt: url)"
+    click.echo(_NEXT_STEPS.format(output=output, pipeline=pipeline))
     if manifest.coreml and manifest.coreml.rows == 1 and not xl:
         click.echo("  The U-Net has one row: set guidanceScale below 1 in Apple's library.")
