@@ -108,11 +108,13 @@ def export_coreml_and_verify(
     from ..runtimes.verify import record_reference
 
     require_vacant(bundle, overwrite)
-    _require_reference(checkpoint)
+    recorded = options.precision == "fp16" or not skip_verification
+    if recorded:
+        _require_reference(checkpoint)
     prepared = prepare_coreml(checkpoint, options)
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         runs: list[Trajectory] = []
-        if options.precision == "fp16" or not skip_verification:
+        if recorded:
             runs = record_reference(prepared.manifest, checkpoint, verify, report)
         export_coreml(prepared, staging, report, _measure(prepared, runs, report))
         verification = None
@@ -159,9 +161,7 @@ def _compare(
     manifest = load_manifest(staging)
     engine = Engine.choose(manifest, staging)
     verification = compare_bundle(staging, manifest, checkpoint, runs, report, engine)
-    require_parity(verification.record, "no bundle was written", "--precision fp32")
-    save_verification(verification, staging)
-    return verification
+    return _accepted(verification, staging, "--precision fp32")
 
 
 def _verify(
@@ -170,7 +170,12 @@ def _verify(
     from ..runtimes.verify import verify_bundle
 
     verification = verify_bundle(staging, checkpoint, options, report)
-    require_parity(verification.record, "no bundle was written")
+    return _accepted(verification, staging, "--precision mixed or fp32")
+
+
+def _accepted(verification: Verification, staging: Path, instead: str) -> Verification:
+    """The verification, saved; raises `ParityError` where a gate failed."""
+    require_parity(verification.record, "no bundle was written", instead)
     save_verification(verification, staging)
     return verification
 

@@ -12,6 +12,8 @@ COREML_ATTENTIONS = ("original", "split-einsum", "split-einsum-v2", "sdpa")
 COREML_TARGETS = ("iOS16", "iOS17", "iOS18")
 COMPUTE_UNITS = ("all", "cpu-and-neural-engine", "cpu-and-gpu", "cpu-only")
 PALETTE_BITS = (8, 6, 4)
+# Queries per slice of `split-einsum-v2` where nothing else is asked for; Apple's number.
+DEFAULT_SLICE = 512
 
 # Apple's advice: channels-first attention for the Neural Engine, the others for the GPU.
 _FITTING_UNITS = {
@@ -108,5 +110,5 @@ class CoremlOptions:
     def resolved_slice(self) -> int | None:
         """Queries per slice, or None where they are not sliced."""
         if self.slice_size is None and self.attention == "split-einsum-v2":
-            return 512
+            return DEFAULT_SLICE
         return self.slice_size

@@ -17,16 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...core.coreml_options import COREML_ATTENTIONS, DEFAULT_SLICE
 from ...core.errors import OptionError
 from ...core.options import require_choice
 from ..attention import ExportAttention
 from .channels_first import use_channels_first
 from .split_einsum import SplitEinsum
 
-ATTENTIONS = ("original", "split-einsum", "split-einsum-v2", "sdpa")
-
-# Queries per slice of `split-einsum-v2` where nothing else is asked for; Apple's number.
-DEFAULT_SLICE = 512
+ATTENTIONS = COREML_ATTENTIONS
 
 
 @dataclass(frozen=True)

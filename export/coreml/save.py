@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ...core.coreml_options import COREML_PRECISIONS
 from ...core.errors import ExportError, OptionError, listing
 from ...core.manifest import TensorSpec
 from ...core.options import require_choice
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program
 
     from .ports import ApplePort
-
-PRECISIONS = ("fp16", "fp32")
 
 # Smaller constants are attributes of operations, not weights.
 _LEAST_WEIGHTS = 10
@@ -93,7 +92,7 @@ def save_packages(
         ExportError: coremltools refuses the program, it has no operation of an island's name, or
             the packages do not take and give what the ports say.
     """
-    require_choice(precision, PRECISIONS, "precision")
+    require_choice(precision, COREML_PRECISIONS, "precision")
     minimum = deployment_target(target)
     if palette is not None and precision == "fp32":
         raise OptionError("Palettes hold float16 numbers; choose the precision fp16.")
