@@ -78,6 +78,7 @@ class Checkpoint:
         clip_skip: Last layers of the text encoders that prompts skip, or None.
         random_weights: True where the weights were made up.
         control: How a picture steers the pipeline, or None where it has no ControlNet.
+        licence: Licence of the weights as its card names it, or None where none is known.
     """
 
     model: str
@@ -97,6 +98,7 @@ class Checkpoint:
     clip_skip: int | None = None
     random_weights: bool = False
     control: ControlSource | None = None
+    licence: str | None = None
 
     @property
     def text_encoders(self) -> tuple[str, ...]:

@@ -64,6 +64,8 @@ class Component:
         ports: What an input or output of the files means, by its name: the name that the same
             tensor has in an ONNX bundle. Empty where the names are those.
         compression: How the weights were compressed, or None.
+        residual_scale: What the file itself multiplies the residuals of a ControlNet by, because
+            it has no input for it: a run multiplies by the rest of its own scale.
     """
 
     role: str
@@ -76,6 +78,7 @@ class Component:
     chunks: tuple[str, ...] = ()
     ports: Mapping[str, str] = field(default_factory=dict)
     compression: Mapping[str, Any] | None = None
+    residual_scale: float = 1.0
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -255,6 +258,7 @@ class SourceRecord:
         random_weights: True where the weights were made up and the pictures mean nothing.
         controlnet: The ControlNet that was added to the pipeline, as the user named it, or None.
         clip_skip: Last layers of the text encoders that prompts skip, or None.
+        licence: Licence of the weights as the model's card names it, or None where none is known.
     """
 
     model: str
@@ -269,6 +273,7 @@ class SourceRecord:
     random_weights: bool = False
     controlnet: str | None = None
     clip_skip: int | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def source_record(checkpoint: Checkpoint) -> SourceRecord:
         random_weights=checkpoint.random_weights,
         controlnet=checkpoint.control.model if checkpoint.control else None,
         clip_skip=checkpoint.clip_skip,
+        licence=checkpoint.licence,
     )
 
 

@@ -11,11 +11,12 @@ from huggingface_hub import errors, snapshot_download
 
 from ..core.errors import CheckpointError
 from ..core.weight_files import PICKLES, SAFETENSORS, weight_file_names
+from .model_card import CARD_NAME
 
 _REPOSITORY = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
-# Configs and tokenizers, but none of what only diffusers' safety checker needs.
-_CONFIGS = ("*.json", "*/merges.txt", "*/vocab.txt")
+# Configs, tokenizers and the card, but none of what only diffusers' safety checker needs.
+_CONFIGS = ("*.json", "*/merges.txt", "*/vocab.txt", CARD_NAME)
 _IGNORED = ("safety_checker/*", "feature_extractor/*")
 _SUFFIXES = (SAFETENSORS, *PICKLES)
 

@@ -26,6 +26,7 @@ from .make import made_checkpoint
 from .pipeline_folder import (
     CLASSES,
     INDEX_NAME,
+    licence_of,
     read_checkpoint,
     read_part,
     require_known_unet,
@@ -104,7 +105,12 @@ def _assemble(model: str, hub: HubOptions, extra: ModelOptions) -> Checkpoint:
         )
     base = _read_base(extra.base, model, hub, extra, without=(*found, *_replaced(extra)))
     parts = {name: _student_part(path, name, base) for name, path in found.items()}
-    whole = replace(base, revision=revision, components={**base.components, **parts})
+    whole = replace(
+        base,
+        revision=revision,
+        components={**base.components, **parts},
+        licence=licence_of(folder, model) or base.licence,
+    )
     require_known_unet(whole.component("unet").config, model, whole.pipeline_class)
     require_matching_text(whole)
     return whole
@@ -129,6 +135,7 @@ def _assemble_single_file(
         folder=base.folder if base else described.folder,
         revision=None,
         components=parts,
+        licence=None,  # The file's own, which no card beside it tells.
         random_weights=base is not None and base.random_weights and not held.issuperset(parts),
     )
 

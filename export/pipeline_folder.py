@@ -11,6 +11,7 @@ from ..core.errors import CheckpointError, choices
 from .controlnets import is_controlled
 from .json_file import read_json
 from .make import made_of
+from .model_card import card_licence
 from .zoo import zoo_match
 
 INDEX_NAME = "model_index.json"
@@ -73,6 +74,7 @@ def read_checkpoint(
             f"{choices(FAMILIES)}."
         )
     family = FAMILIES[pipeline_class]
+    made_up = random_weights or made_of(index) is not None
     known = zoo_match(model) or zoo_match(made_of(index) or "")
     shipped = read_json(folder / "scheduler" / "scheduler_config.json", "a scheduler")
     # Where the two files disagree, diffusers builds the class that the index names.
@@ -96,8 +98,15 @@ def read_checkpoint(
             **(known.defaults if known else {}),
             **index.get(DEFAULTS_KEY, {}),
         },
-        random_weights=random_weights or made_of(index) is not None,
+        random_weights=made_up,
+        licence=None if made_up else licence_of(folder, model),
     )
+
+
+def licence_of(folder: Path, model: str) -> str | None:
+    """The licence that the card in a folder declares, else the zoo's of the model."""
+    known = zoo_match(model)
+    return card_licence(folder) or (known.licence if known else None)
 
 
 def _read_component(folder: Path, index: Mapping[str, Any], name: str) -> ComponentSource:

@@ -49,7 +49,7 @@ class CoremlComponent(Runner):
                 values |= runner.run({name: values[name] for name in taken})
             pieces.append({ports[each.name]: values[each.name] for each in self._component.outputs})
         count = _rows(feed)
-        scale = np.float32(feed.get("conditioning_scale", 1))
+        scale = np.float32(feed.get("conditioning_scale", 1) / self._component.residual_scale)
         results = {}
         for name in outputs:
             array = np.concatenate([piece[name] for piece in pieces])[:count]

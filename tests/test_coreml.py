@@ -1,10 +1,12 @@
 """Whole pipelines to Core ML: exported, verified, drawn, and held against Apple's contract."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import coremltools as ct
 import numpy as np
 import pytest
 from kdexport import Pipeline
@@ -31,8 +33,14 @@ def export(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def plain(export, micro_pipeline):
-    return export(micro_pipeline, "--attention", "original", "--with-encoder")
+def plain(export, micro_pipeline, tmp_path_factory):
+    model = tmp_path_factory.mktemp("licensed") / "model"
+    shutil.copytree(micro_pipeline, model)
+    index = model / "model_index.json"
+    # Made-up weights have no licence.
+    index.write_text(index.read_text().replace("_kdexport_random_weights", "_formerly"))
+    (model / "README.md").write_text("---\nlicense: mit\n---\n")
+    return export(model, "--attention", "original", "--with-encoder")
 
 
 def contract(bundle):
@@ -59,6 +67,15 @@ def test_a_pipeline(plain):
     vocabulary = json.loads((plain / "vocab.json").read_text(encoding="utf-8"))
     assert len(vocabulary) > 256
     assert (plain / "merges.txt").read_text(encoding="utf-8").startswith("#version")
+
+
+def test_packages_describe_themselves(plain):
+    assert load_manifest(plain).source.licence == "mit"
+    for name in packages(plain):
+        description = ct.utils.load_spec(str(plain / name)).description
+        assert description.metadata.license == "mit"
+        assert description.metadata.shortDescription
+        assert all(each.shortDescription for each in (*description.input, *description.output))
 
 
 def test_apples_contract(plain):
@@ -108,8 +125,6 @@ def test_another_size_is_refused(plain):
 
 
 def test_a_changed_file_is_refused(plain, tmp_path):
-    import shutil
-
     shutil.copytree(plain, tmp_path / "copy")
     model = tmp_path / "copy/Unet.mlpackage/Data/com.apple.CoreML/model.mlmodel"
     model.write_bytes(model.read_bytes()[:-1])
@@ -142,7 +157,11 @@ def test_a_velocity_becomes_noise_at_two_sizes(export, narrow):
 
 
 def test_a_controlnet(export, narrow):
-    bundle = export(narrow("sdxs-512-dreamshaper-sketch"), "--attention", "split-einsum-v2")
+    options = ("--attention", "split-einsum-v2", "--control-scale", 0.8)
+    bundle = export(narrow("sdxs-512-dreamshaper-sketch"), *options)
+    # Apple's library has no scale, so the package has it inside.
+    manifest = load_manifest(bundle)
+    assert manifest.control.scale == manifest.component("controlnet").residual_scale == 0.8
     assert "controlnet/ControlNet.mlpackage" in packages(bundle)
     assert "ControlledUnet.mlpackage" in packages(bundle)
     done = contract(bundle)

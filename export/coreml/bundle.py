@@ -155,7 +155,9 @@ def _metadata(module: AppleModule, prepared: PreparedCoreml) -> PackageMetadata:
     source, options = prepared.manifest.source, prepared.options
     return PackageMetadata(
         summary=module.summary,
-        author=source.model,
+        # A repository of the Hub is named after its owner.
+        author=source.model.split("/")[0] if source.revision else "",
+        licence=source.licence or "",
         extra={
             "kdexport.version": prepared.manifest.tools["kdexport"],
             "kdexport.model": source.model,

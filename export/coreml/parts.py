@@ -45,6 +45,7 @@ class CoremlPart:
         wrap: Wraps the module of the component, which it changes.
         palettized: Whether palettes, where they are asked for, are for this component. Not for the
             VAE, whose weights are few and whose errors are seen at once.
+        residual_scale: What the package multiplies the residuals of a ControlNet by.
     """
 
     role: str
@@ -52,6 +53,7 @@ class CoremlPart:
     files: tuple[str, ...]
     wrap: Callable[[nn.Module], AppleModule]
     palettized: bool = True
+    residual_scale: float = 1.0
 
     def describe(
         self, checkpoint: Checkpoint, precision: str, size: Mapping[str, int] | None
@@ -75,6 +77,7 @@ class CoremlPart:
             parameters=sum(each.numel() for each in skeleton.parameters()),
             chunks=self.files if len(self.files) > 1 else (),
             ports={port.name: port.alias for port in ports},
+            residual_scale=self.residual_scale,
         )
 
 
@@ -115,12 +118,16 @@ def _text_part(checkpoint: Checkpoint, name: str) -> CoremlPart:
 
 def _control_part(checkpoint: Checkpoint, options: CoremlOptions, rows: int) -> CoremlPart:
     tokens = text_length(checkpoint)
+    assert checkpoint.control is not None
+    # Apple's library has no scale, so its pictures get the default one; 0 could not be undone.
+    scale = checkpoint.control.scale or 1.0
 
     def wrap(module: nn.Module) -> AppleModule:
         sliced = options.resolved_slice
-        return AppleControlNet(module, options.attention, sliced, rows, tokens)
+        return AppleControlNet(module, options.attention, sliced, rows, tokens, scale)
 
-    return CoremlPart("controlnet", "controlnet", _files(_PACKAGES["controlnet"]), wrap)
+    files = _files(_PACKAGES["controlnet"])
+    return CoremlPart("controlnet", "controlnet", files, wrap, residual_scale=scale)
 
 
 def _unet_part(checkpoint: Checkpoint, options: CoremlOptions, rows: int) -> CoremlPart:

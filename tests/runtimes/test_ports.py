@@ -134,16 +134,18 @@ def test_packages_that_are_not_what_the_manifest_says():
         component.run(unet_feed(2))
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_the_residuals_of_a_controlnet_are_scaled(scale):
+@pytest.mark.parametrize(("scale", "inside"), [(1.0, 1.0), (0.5, 1.0), (0.5, 2.0)])
+def test_the_residuals_of_a_controlnet_are_scaled(scale, inside):
     output = TensorSpec("additional_residual_0", "float32", (2, 4, 8, 8))
     ports = {**UNET.ports, "additional_residual_0": "mid_block_residual"}
-    component = replace(UNET, role="controlnet", outputs=(output,), ports=ports)
+    component = replace(
+        UNET, role="controlnet", outputs=(output,), ports=ports, residual_scale=inside
+    )
     runner = Scripted(
         "p",
         UNET.inputs,
         (output,),
-        lambda fed: {"additional_residual_0": np.ones((2, 4, 8, 8), np.float32)},
+        lambda fed: {"additional_residual_0": np.full((2, 4, 8, 8), inside, np.float32)},
     )
     with CoremlComponent(component, Path(), [runner]) as opened:
         feed = {**unet_feed(2), "conditioning_scale": np.array(scale, np.float32)}
