@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -92,6 +93,25 @@ class _Findings:
                 error = math.inf
         if error > finding.error:
             finding.error, finding.at_fault = error, error > 2 * alone
+
+
+def at_last_timestep(feeds: Sequence[Arrays], last: int) -> list[Arrays]:
+    """Recorded inputs of which one is at the schedule's last timestep, where sinusoids lose most.
+
+    A run of few steps need not come near it: one of one step may be told timestep 1 only.
+
+    Args:
+        feeds: Recorded inputs in the order of the calls, those of the first step first.
+        last: The largest timestep that the model was trained at.
+
+    Returns:
+        The inputs, the first of them told another timestep; those without one as they are.
+    """
+    first, *others = feeds
+    if float(first.get("timestep", last)) >= last:
+        return [first, *others]
+    moved = {**first, "timestep": np.array(last, first["timestep"].dtype)}
+    return [moved, *(others or [first])]
 
 
 def find_islands(

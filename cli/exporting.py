@@ -129,14 +129,16 @@ def _measure(
     """Finds what must stay in float32 on what the reference was fed; None where everything does."""
     if prepared.options.precision == "fp32":
         return None
-    from ..calib.islands import find_islands
+    from ..calib.islands import at_last_timestep, find_islands
     from ..runtimes.as_exported import as_exported
     from ..runtimes.verify import compared_cases
+
+    last = prepared.pipeline.checkpoint.scheduler.get("num_train_timesteps", 1000) - 1
 
     def measure(program: Program, component: Component) -> Mapping[str, str]:
         recorded = compared_cases(component, runs)
         cases = [as_exported(case, prepared.manifest, runs[0]) for case in recorded]
-        feeds = [case.feed for case in cases]
+        feeds = at_last_timestep([case.feed for case in cases], last)
         return find_islands(
             program, component, feeds, lambda share: report(f"{component.role}: measure", share)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kdexport.calib import islands as module
-from kdexport.calib.islands import find_islands
+from kdexport.calib.islands import at_last_timestep, find_islands
 from kdexport.core.errors import ParityError
 from kdexport.core.manifest import Component, TensorSpec
 from kdexport.runtimes.mil.evaluate import Evaluator
@@ -121,3 +121,20 @@ def test_a_gate_that_cannot_be_met(monkeypatch):
     monkeypatch.setattr(module, "_LIMITS", (1e9,))
     with pytest.raises(ParityError, match=r"'unet' cannot be float16: .* 'time_proj_sin' \(round"):
         found(embedding, timesteps())
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [([1], [999, 1]), ([751, 1], [999, 1]), ([999], [999]), ([999, 5], [999, 5])],
+)
+def test_one_feed_is_at_the_last_timestep(recorded, told):
+    feeds = [{"sample": np.ones(2), "timestep": np.array(each, np.float32)} for each in recorded]
+    moved = at_last_timestep(feeds, 999)
+    assert [float(each["timestep"]) for each in moved] == told
+    assert all(each["timestep"].dtype == np.float32 for each in moved)
+    assert [float(each["timestep"]) for each in feeds] == recorded
+
+
+def test_feeds_without_a_timestep_stay():
+    feeds = [{"input_ids": np.ones(2)}, {"input_ids": np.zeros(2)}]
+    assert at_last_timestep(feeds, 999) == feeds
