@@ -35,7 +35,7 @@ from .world import captions_to_draw, print_quality, with_quality
 @click.option(
     "--captions",
     type=click.IntRange(min=0),
-    help="Held-out captions to draw and score; for the demo model, 64 if left out.",
+    help="Held-out captions to draw and score; for the demo model, 64 if left out, 16 of Core ML.",
 )
 @hub_options
 @runtime_option
@@ -88,7 +88,7 @@ def verify(
         checkpoint = load_checkpoint(model, hub, _extra(manifest, against))
         if against is None:
             _require_same_weights(manifest, checkpoint)
-        captions = captions_to_draw(checkpoint, captions)
+        captions = captions_to_draw(checkpoint, captions, manifest.backend)
         verification = verify_bundle(
             bundle, checkpoint, options, report, runtime=runtime, provider=provider
         )

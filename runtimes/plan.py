@@ -168,7 +168,7 @@ def fitting_size(
         if wanted not in (None, only):
             raise OptionError(
                 f"The bundle draws a {name} of {only} pixels only, not {wanted}; leave the size "
-                "out, or export again with that size or a dynamic one."
+                "out, or export again with that size."
             )
         return only
     size = default if wanted is None else wanted
