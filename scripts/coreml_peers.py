@@ -2,8 +2,8 @@
 
     python scripts/coreml_peers.py APPLE [NAME...]
 
-APPLE is a checkout of https://github.com/apple/ml-stable-diffusion. Its U-Net is built from the exact
-config, as its converter does before it loads the weights; and coremltools converts what
+APPLE is a checkout of https://github.com/apple/ml-stable-diffusion. Its U-Net is built from the
+exact config, as its converter does before it loads the weights; and coremltools converts what
 `torch.jit.trace` makes of diffusers' U-Net, a narrow twin of it.
 """
 
@@ -16,6 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ def main(apple: Path, names: tuple[str, ...]) -> None:
     known: dict[str, str] = {}
     for name in names or zoo():
         entry = zoo_entry(name)
-        built = _verdict(lambda: _apple_unet(entry.unet.config, entry.family == "sdxl"))
+        built = _verdict(partial(_apple_unet, entry.unet.config, entry.family == "sdxl"))
         config = narrow_twin(entry).unet.config
         key = repr(sorted(config.items()))
         if key not in known:
-            known[key] = _verdict(lambda: _traced(config))
+            known[key] = _verdict(partial(_traced, config))
         click.echo(f"| {name} | {built} | {known[key]} |")
 
 
@@ -105,7 +106,9 @@ def _traced(config: Any) -> None:
     with torch.no_grad():
         traced = torch.jit.trace(_Plain(unet), tuple(inputs))
     kinds = [ct.TensorType(shape=tuple(each.shape)) for each in inputs]
-    ct.convert(traced, inputs=kinds, minimum_deployment_target=ct.target.iOS17, skip_model_load=True)
+    ct.convert(
+        traced, inputs=kinds, minimum_deployment_target=ct.target.iOS17, skip_model_load=True
+    )
 
 
 if __name__ == "__main__":
