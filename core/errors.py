@@ -78,3 +78,9 @@ def listing(names: Iterable[str], most: int = 8) -> str:
     ordered = list(names)
     shown = ", ".join(ordered[:most])
     return shown if len(ordered) <= most else f"{shown} and {len(ordered) - most} more"
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, without its further lines, for one sentence; its class if nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".:")[:300] if lines else type(error).__name__

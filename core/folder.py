@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -71,6 +72,11 @@ def require_space(folder: Path, needed_bytes: int) -> None:
             f"Writing to '{folder}' needs {needed_bytes / 1e9:.2f} GB, but only {free / 1e9:.2f} "
             "GB are free; free some space or choose another disk."
         )
+
+
+def user_cache() -> Path:
+    """The user's cache folder of this package: `$KDEXPORT_CACHE`, or `~/.cache/kdexport`."""
+    return Path(os.environ.get("KDEXPORT_CACHE", "~/.cache/kdexport")).expanduser()
 
 
 def sha256_of(path: Path) -> str:

@@ -22,6 +22,8 @@ from .sampler import Sampler
 
 MANIFEST_NAME = "manifest.json"
 PARITY_NAME = "parity.json"
+# What TensorRT for RTX compiled on this machine; no part of the bundle.
+RUNTIME_CACHE = ".rtx_cache"
 SCHEMA_VERSION = 1
 
 # Component roles, in the order in which a run uses them.
@@ -223,6 +225,32 @@ class CoremlRecord:
 
 
 @dataclass(frozen=True)
+class EngineRecord:
+    """A TensorRT engine of a component.
+
+    Attributes:
+        role: The component's.
+        file: The engine, relative to the bundle.
+        kind: `rtx` (TensorRT for RTX) or `native` (TensorRT).
+        capability: Compute capability of the GPU that it is for, such as `sm_89`.
+        tensorrt: Version of the library that built it.
+        key: SHA-256 of all that determines it: the ONNX files, the profile, the target, the
+            settings and the library's version.
+        profile: Smallest, best and largest shape of each input.
+        settings: How it was built, beside what the other fields say.
+    """
+
+    role: str
+    file: str
+    kind: str
+    capability: str
+    tensorrt: str
+    key: str
+    profile: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SamplerRecord:
     """A compiled sampler.
 
@@ -299,6 +327,9 @@ class Manifest:
         guidance_embedding: Size of the guidance embedding that the U-Net takes instead of a
             negative prompt (latent consistency models), or None.
         coreml: How the bundle was made, where `backend` is `coreml`; else None.
+        engines: The TensorRT engines, where `backend` is `tensorrt`; the components are the ONNX
+            files that they were built from.
+        request: SHA-256 of what was asked for, model and options, where `backend` is `tensorrt`.
     """
 
     schema_version: int
@@ -318,6 +349,8 @@ class Manifest:
     control: ControlRecord | None = None
     guidance_embedding: int | None = None
     coreml: CoremlRecord | None = None
+    engines: tuple[EngineRecord, ...] = ()
+    request: str | None = None
 
     def component(self, role: str) -> Component:
         """The component with `role`; raises `BundleError` naming the roles there are."""
@@ -377,13 +410,16 @@ def save_manifest(manifest: Manifest, bundle: Path) -> None:
 
 
 def record_files(bundle: Path) -> tuple[FileRecord, ...]:
-    """Hashes every file below `bundle` but the manifest and the parity record, in path order."""
+    """Hashes every file below `bundle`, in path order.
+
+    Left out are the manifest, the parity record and what a runtime keeps there.
+    """
+    unrecorded = (MANIFEST_NAME, PARITY_NAME, RUNTIME_CACHE)
     paths = sorted(path for path in bundle.rglob("*") if path.is_file())
-    unrecorded = (bundle / MANIFEST_NAME, bundle / PARITY_NAME)
     return tuple(
         FileRecord(path.relative_to(bundle).as_posix(), sha256_of(path), path.stat().st_size)
         for path in paths
-        if path not in unrecorded
+        if path.relative_to(bundle).parts[0] not in unrecorded
     )
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields
 from .adapters import Adapter
 from .errors import OptionError, choices
 
-PRECISIONS = ("fp32", "fp16", "mixed")
-ATTENTIONS = ("fused", "portable", "sliced")
+PRECISIONS = ("fp32", "fp16", "mixed", "bf16")
+ATTENTIONS = ("fused", "portable", "sliced", "native")
 # onnxscript writes these; GroupNormalization with the semantics of torch begins at 21.
 OPSETS = range(18, 25)
+# Conv takes bfloat16 since 22, and Attention exists since 23.
+_LEAST_OPSETS = {"bf16": 22, "native": 23}
 DEFAULT_SCHEDULERS = ("ddim", "euler", "dpm++2m")
 
 
@@ -80,11 +82,14 @@ class OnnxOptions:
 
     Attributes:
         precision: `fp32`; `fp16` (weights, activations, inputs and outputs); `mixed` (float16
-            weights and activations, float32 inputs, outputs and numerical hazards).
+            weights and activations, float32 inputs, outputs and numerical hazards); `bf16` (as
+            `mixed`, with U-Net and ControlNet in bfloat16 instead of float16).
         attention: `fused` (one MultiHeadAttention node of ONNX Runtime), `portable` (MatMul and
-            Softmax, standard operators only), `sliced` (portable, queries in slices).
+            Softmax, standard operators only), `sliced` (portable, queries in slices), `native`
+            (one standard Attention node, where TensorRT has a kernel for it).
         slice_size: Queries per slice for `sliced`; ignored by the others.
-        opset: ONNX opset; None picks 18 for `portable` and `sliced`, 21 for `fused`.
+        opset: ONNX opset; None picks 23 for `native`, 22 for `bf16`, else 21 for `fused` and 18
+            for `portable` and `sliced`.
         height: Fixed image height in pixels, or None where height and width stay dynamic.
         width: Fixed image width in pixels, or None.
         batch: Fixed number of U-Net rows, or None where it stays dynamic.
@@ -111,6 +116,13 @@ class OnnxOptions:
             raise OptionError(
                 f"Opset {self.opset} is not supported; choose {OPSETS[0]} to {OPSETS[-1]}."
             )
+        for what, value in (("precision", self.precision), ("attention", self.attention)):
+            least = _LEAST_OPSETS.get(value, 0)
+            if self.opset is not None and self.opset < least:
+                raise OptionError(
+                    f"The {what} {value} needs opset {least} or newer, not {self.opset}; leave the "
+                    "opset out."
+                )
         if (self.height is None) != (self.width is None):
             raise OptionError("A static size needs both a height and a width.")
         for name in ("slice_size", "height", "width", "batch", "max_steps"):
@@ -121,7 +133,9 @@ class OnnxOptions:
     @property
     def resolved_opset(self) -> int:
         """The opset that the exporter writes."""
-        return self.opset or (21 if self.attention == "fused" else 18)
+        usual = 21 if self.attention == "fused" else 18
+        needed = (_LEAST_OPSETS.get(each, 0) for each in (self.precision, self.attention))
+        return self.opset or max(usual, *needed)
 
 
 @dataclass(frozen=True)

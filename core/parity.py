@@ -8,6 +8,9 @@ from typing import Any
 
 from .compare import Difference, ImageDifference
 
+# What a record's `runtime` says under `tensorrt` where a bundle's engines did not run.
+NOT_EXECUTED = "engines built, not executed; the ONNX files that they were built from were"
+
 
 @dataclass(frozen=True)
 class ComponentCheck:

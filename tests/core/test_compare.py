@@ -69,7 +69,7 @@ def test_fp16_gate(psnr, passes):
 
 def test_gates_say_what_they_ask():
     assert Gates(1e-4, 50.0, 45.0).describe() == "relative L2 ≤ 0.0001 and PSNR ≥ 50 dB"
-    with pytest.raises(OptionError, match=r"fp32, mixed, fp16, palette8, .* or palette1"):
+    with pytest.raises(OptionError, match=r"fp32, mixed, fp16, bf16, palette8, .* or palette1"):
         gates_for("int8")
 
 

@@ -1,10 +1,11 @@
 import errno
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 from kdexport.core.errors import BundleError, DiskSpaceError
-from kdexport.core.folder import require_space, sha256_of, whole_folder
+from kdexport.core.folder import require_space, sha256_of, user_cache, whole_folder
 
 
 def fill(target, **options):
@@ -111,3 +112,10 @@ def test_sha256(tmp_path):
     data = os.urandom(3_000_000)
     (tmp_path / "f").write_bytes(data)
     assert sha256_of(tmp_path / "f") == hashlib.sha256(data).hexdigest()
+
+
+def test_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDEXPORT_CACHE", str(tmp_path))
+    assert user_cache() == tmp_path
+    monkeypatch.delenv("KDEXPORT_CACHE")
+    assert user_cache() == Path.home() / ".cache" / "kdexport"

@@ -52,6 +52,17 @@ def test_round_trip(bundle):
     m.check_files(manifest, bundle)
 
 
+def test_what_a_runtime_keeps_is_no_part_of_the_bundle(bundle):
+    manifest = m.load_manifest(bundle)
+    (bundle / m.RUNTIME_CACHE).mkdir()
+    (bundle / m.RUNTIME_CACHE / "a.bin").write_bytes(b"kernels")
+    assert m.record_files(bundle) == manifest.files
+    m.check_files(manifest, bundle)
+    # Only at the root.
+    (bundle / "unet" / m.RUNTIME_CACHE).write_bytes(b"other")
+    assert len(m.record_files(bundle)) == 2
+
+
 @given(
     st.builds(
         m.Defaults,

@@ -6,9 +6,11 @@ from kdexport.core.options import ModelOptions, OnnxOptions, VerifyOptions
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "no precision 'int4'; choose fp32, fp16 or mixed"),
-        ({"attention": "flash"}, "no attention 'flash'; choose fused, portable or sliced"),
+        ({"precision": "int4"}, "no precision 'int4'; choose fp32, fp16, mixed or bf16"),
+        ({"attention": "flash"}, "no attention 'flash'; choose fused, portable, sliced or native"),
         ({"opset": 17}, "Opset 17 is not supported; choose 18 to 24"),
+        ({"attention": "native", "opset": 22}, "attention native needs opset 23 or newer, not 22"),
+        ({"precision": "bf16", "opset": 21}, "precision bf16 needs opset 22 or newer, not 21"),
         ({"height": 512}, "needs both a height and a width"),
         ({"height": 0, "width": 64}, "height must be at least 1"),
         ({"batch": 0}, "batch must be at least 1"),
@@ -22,11 +24,21 @@ def test_bad_export_options(options, message):
 
 
 @pytest.mark.parametrize(
-    ("attention", "opset", "resolved"),
-    [("fused", None, 21), ("portable", None, 18), ("sliced", None, 18), ("portable", 20, 20)],
+    ("options", "resolved"),
+    [
+        ({}, 21),
+        ({"attention": "portable"}, 18),
+        ({"attention": "sliced"}, 18),
+        ({"attention": "native"}, 23),
+        ({"attention": "portable", "opset": 20}, 20),
+        ({"attention": "portable", "precision": "bf16"}, 22),
+        ({"attention": "fused", "precision": "bf16"}, 22),
+        ({"attention": "native", "precision": "bf16"}, 23),
+        ({"attention": "native", "opset": 24}, 24),
+    ],
 )
-def test_opset(attention, opset, resolved):
-    assert OnnxOptions(attention=attention, opset=opset).resolved_opset == resolved
+def test_opset(options, resolved):
+    assert OnnxOptions(**options).resolved_opset == resolved
 
 
 @pytest.mark.parametrize(
