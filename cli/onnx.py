@@ -17,16 +17,20 @@ from .exporting import Exported, export_and_verify
     "--precision",
     default="fp32",
     show_default=True,
-    help=f"{', '.join(PRECISIONS)}; mixed keeps inputs, outputs and hazards in float32.",
+    help=f"{', '.join(PRECISIONS)}; mixed keeps inputs, outputs and hazards in float32; bf16 is "
+    "mixed with a U-Net in bfloat16.",
 )
 @click.option(
     "--attention",
     default="fused",
     show_default=True,
-    help=f"{', '.join(ATTENTIONS)}; fused is ONNX Runtime's own, the others run everywhere.",
+    help=f"{', '.join(ATTENTIONS)}; fused is ONNX Runtime's own, native the operator of opset 23; "
+    "the others run everywhere.",
 )
 @click.option("--slice-size", type=int, default=1024, show_default=True, help="For sliced.")
-@click.option("--opset", type=int, help="ONNX opset; 21 for fused, else 18.")
+@click.option(
+    "--opset", type=int, help="ONNX opset; 23 for native, 22 for bf16, 21 for fused, else 18."
+)
 @click.option("--static", type=(int, int), metavar="H W", help="Fix the image size.")
 @click.option("--batch", type=int, help="Fix the U-Net's rows (2 per image with guidance).")
 @export_options

@@ -114,12 +114,45 @@ class SlicedAttention(ExportAttention):
         )
 
 
+# Widths of heads that TensorRT for RTX 1.7 has kernels for (tried from 4 to 320, sm_75 to sm_120).
+_NATIVE_WIDTHS = range(9, 257)
+
+
+@dataclass(frozen=True)
+class NativeAttention(ExportAttention):
+    """One standard Attention node where TensorRT has a kernel, else as `PortableAttention`.
+
+    It has none for heads as wide as a VAE's, and none in float32: what diffusers upcasts inside a
+    model of half precision is written in plain operators too.
+
+    Attributes:
+        single: Whether to use the node in float32 as well, for other engines.
+    """
+
+    single: bool
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, scale: float) -> Tensor:
+        """See `ExportAttention.attend`."""
+        fits = query.shape[-1] // heads in _NATIVE_WIDTHS
+        if not fits or (query.dtype == torch.float32 and not self.single):
+            return PortableAttention().attend(query, key, value, heads, scale)
+        return torch.onnx.ops.symbolic(
+            "Attention",
+            (query, key, value),
+            {"q_num_heads": heads, "kv_num_heads": heads, "scale": scale},
+            dtype=query.dtype,
+            shape=query.shape,
+            version=23,
+        )
+
+
 def onnx_attention(options: OnnxOptions) -> ExportAttention:
     """The attention module that the options ask for."""
     modules: dict[str, ExportAttention] = {
         "fused": FusedAttention(),
         "portable": PortableAttention(),
         "sliced": SlicedAttention(options.slice_size),
+        "native": NativeAttention(single=options.precision == "fp32"),
     }
     return modules[options.attention]
 

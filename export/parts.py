@@ -26,7 +26,7 @@ class Part:
         component: The component of the pipeline that it is made of.
         dtype: Type of its weights.
         precision: The precision that the manifest records and whose gates apply.
-        islands: What stays in float32 inside a float16 model, in words.
+        islands: What stays in float32 inside a model of half precision, in words.
         static: Fixed dimensions: `height` and `width` in latent cells, of the encoder in pixels.
         wrap: Wraps the module of the component.
     """
@@ -70,13 +70,22 @@ def pipeline_parts(
     return tuple(parts)
 
 
+_CORE_DTYPES = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "mixed": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
 def edge_dtype(precision: str) -> torch.dtype:
-    """Type of the inputs and outputs: `mixed` keeps them in float32."""
+    """Type of the inputs and outputs: `mixed` and `bf16` keep them in float32."""
     return torch.float16 if precision == "fp16" else torch.float32
 
 
-def _core_dtype(precision: str) -> torch.dtype:
-    return torch.float32 if precision == "fp32" else torch.float16
+def _beside_unet(precision: str) -> str:
+    """Precision of text encoders and VAE, whose fine detail needs the longer significand."""
+    return "mixed" if precision == "bf16" else precision
 
 
 def _text_part(
@@ -88,8 +97,8 @@ def _text_part(
     def wrap(module: nn.Module) -> Wrapped:
         return WrappedTextEncoder(module, edge, all_states, skip)
 
-    core = _core_dtype(options.precision)
-    return Part(name, name, core, options.precision, (), static, wrap)
+    precision = _beside_unet(options.precision)
+    return Part(name, name, _CORE_DTYPES[precision], precision, (), static, wrap)
 
 
 def _unet_part(
@@ -107,7 +116,7 @@ def _unet_part(
     def wrap(module: nn.Module) -> Wrapped:
         return kind(module, edge, attention, tokens)
 
-    core = _core_dtype(options.precision)
+    core = _CORE_DTYPES[options.precision]
     return Part(name, name, core, options.precision, islands, static, wrap)
 
 
@@ -143,7 +152,7 @@ def _vae_part(
     attention: ExportAttention,
     static: Mapping[str, int],
 ) -> Part:
-    edge, precision = edge_dtype(options.precision), options.precision
+    edge, precision = edge_dtype(options.precision), _beside_unet(options.precision)
     if precision == "mixed" and has_hazardous_vae(checkpoint):
         precision = "fp32"
 
@@ -152,4 +161,4 @@ def _vae_part(
             return WrappedEncoder(module, edge, attention)
         return WrappedDecoder(module, edge, attention)
 
-    return Part(role, "vae", _core_dtype(precision), precision, (), static, wrap)
+    return Part(role, "vae", _CORE_DTYPES[precision], precision, (), static, wrap)

@@ -14,10 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ..core.errors import ExportError
 from .dimensions import evaluate, split_size
 from .lower import lower
+from .upsampling import drop_branches
 from .wrap import Port, Wrapped
-
-# diffusers' Upsample2D branches on 64 rows and more, which would become a guard.
-_MOST_ROWS = 63
 
 # Example sizes, in multiples of what the component allows: unequal, not square, above 1.
 _EXAMPLES = {"batch": 2, "height": 8, "width": 6}
@@ -42,6 +40,7 @@ def trace_onnx(
     """
     with mode:
         examples = tuple(_example(port, wrapped.multiple, static) for port in wrapped.inputs)
+    drop_branches(wrapped)
     shapes = _dynamic_shapes(wrapped, static)
     try:
         with _quiet(), torch.no_grad(), mode:
@@ -73,7 +72,7 @@ def _dynamic_shapes(
     of them (`height // 2`) is a multiple of the same symbol.
     """
     roots = {
-        "batch": torch.export.Dim("batch", max=_MOST_ROWS),
+        "batch": torch.export.Dim("batch"),
         "height": torch.export.Dim("_height"),
         "width": torch.export.Dim("_width"),
     }

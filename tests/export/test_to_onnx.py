@@ -1,30 +1,33 @@
 """Exported components against the modules that they were made of."""
 
+import copy
 from collections import Counter
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from kdexport.core.compare import compare
+from kdexport.core.compare import GATES, compare
 from kdexport.core.errors import CheckpointError, ExportError
 from kdexport.core.options import OnnxOptions
-from kdexport.export.attention import onnx_attention
+from kdexport.export.attention import NativeAttention, PortableAttention, onnx_attention
 from kdexport.export.skeleton import build_skeleton, fake_mode, parameter_shapes
 from kdexport.export.to_onnx import write_onnx
 from kdexport.export.weights import Weights, open_weights
 from kdexport.export.wrap import WrappedDecoder, WrappedEncoder, WrappedUnet
 from kdexport.export.wrap_text import WrappedTextEncoder
+from kdexport.runtimes.widened import session_source
 
 TOKENS = 12
 SHAPES = [(1, 16, 12), (2, 8, 22), (3, 2, 2)]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def export(source, folder, wrap, options=None, static=None):
     options = options or OnnxOptions()
-    half = options.precision != "fp32"
-    skeleton = build_skeleton(source, torch.float16 if half else torch.float32)
+    skeleton = build_skeleton(source, DTYPES.get(options.precision, torch.float16))
     edge = torch.float16 if options.precision == "fp16" else torch.float32
     weights = open_weights(source, parameter_shapes(skeleton))
     told = []
@@ -40,8 +43,10 @@ def export(source, folder, wrap, options=None, static=None):
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1]
     path = folder / "onnx" / "model.onnx"
-    onnx.checker.check_model(path)
-    return written, ort.InferenceSession(path), onnx.load(path, load_external_data=False)
+    onnx.checker.check_model(path, full_check=True)
+    sessions = ort.SessionOptions()
+    session = ort.InferenceSession(session_source(path, sessions), sessions)
+    return written, session, onnx.load(path, load_external_data=False)
 
 
 def unet_inputs(batch, height, width, sdxl=False):
@@ -86,6 +91,8 @@ def wrap_unet(module, edge, attention):
         # 192 queries in slices of 7; the smallest map has fewer queries than a slice.
         (OnnxOptions(attention="sliced", slice_size=7), {}),
         (OnnxOptions(attention="portable"), {"upcast_attention": True}),
+        # Heads of 16 and 32, as wide as the operator takes them.
+        (OnnxOptions(attention="native"), {"attention_head_dim": 1}),
         (OnnxOptions(), {"only_cross_attention": [True, False]}),
         (OnnxOptions(), {"mid_block_type": "UNetMidBlock2DCrossAttn"}),
         (OnnxOptions(), "sdxl"),
@@ -110,7 +117,12 @@ def test_unet_fp32(micro, tmp_path, options, changes):
 
     operators = Counter(node.op_type for node in graph.graph.node)
     attentions = len(module.attn_processors)
-    expected = {"fused": "MultiHeadAttention", "portable": "Softmax", "sliced": "Scan"}
+    expected = {
+        "fused": "MultiHeadAttention",
+        "portable": "Softmax",
+        "sliced": "Scan",
+        "native": "Attention",
+    }
     assert operators[expected[options.attention]] == attentions
     domains = {opset.domain: opset.version for opset in graph.opset_import}
     assert domains[""] == options.resolved_opset
@@ -137,8 +149,16 @@ def test_guidance_embedding(micro, tmp_path, precision):
         assert compare(session.run(None, without)[0], run_unet(module, feed)).psnr_db < 50
 
 
-@pytest.mark.parametrize("precision", ["fp16", "mixed"])
-@pytest.mark.parametrize("attention", ["fused", "sliced"])
+@pytest.mark.parametrize(
+    ("precision", "attention"),
+    [
+        ("fp16", "fused"),
+        ("mixed", "fused"),
+        ("fp16", "sliced"),
+        ("mixed", "sliced"),
+        ("mixed", "portable"),
+    ],
+)
 def test_unet_in_half_precision(micro, tmp_path, precision, attention):
     config = {**micro.UNET, **micro.SDXL}
     source, module = micro.save(tmp_path, "unet", "UNet2DConditionModel", config)
@@ -160,6 +180,122 @@ def test_unet_in_half_precision(micro, tmp_path, precision, attention):
     sines = [node.output[0] for node in graph.graph.node if node.op_type == "Sin"]
     assert sines
     assert {types.get(name, onnx.TensorProto.FLOAT) for name in sines} == {onnx.TensorProto.FLOAT}
+    if attention == "portable":
+        # The pooled text and the sinusoid of the time ids are of one type where they meet.
+        require_tensorrt_takes(tmp_path / "onnx" / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("attention", "changes", "attentions"),
+    [
+        ("portable", {}, 0),
+        ("native", {"attention_head_dim": 1}, 6),
+        ("sliced", {}, 0),
+    ],
+)
+def test_unet_in_bfloat16(micro, tmp_path, attention, changes, attentions):
+    config = {**micro.UNET, **micro.SDXL, **changes}
+    source, module = micro.save(tmp_path, "unet", "UNet2DConditionModel", config)
+    options = OnnxOptions(precision="bf16", attention=attention, slice_size=50)
+    written, session, graph = export(source, tmp_path, wrap_unet, options)
+    path = tmp_path / "onnx" / "model.onnx"
+    assert {spec.dtype for spec in (*written.inputs, *written.outputs)} == {"float32"}
+    rounded = copy.deepcopy(module).to(torch.bfloat16)
+    for shape in SHAPES:
+        feed = unet_inputs(*shape, sdxl=True)
+        expected = run_unet(module, feed)
+        ours = compare(session.run(None, feed)[0], expected)
+        theirs = compare(run_rounded(rounded, feed), expected)
+        assert GATES["bf16"].component_passes(ours)
+        # As far from float32 as diffusers in bfloat16 is: the rounding of activations is in it.
+        assert ours.psnr_db == pytest.approx(theirs.psnr_db, abs=2.5), shape
+        assert ours.psnr_db < 60
+    require_rounded_weights(path, module)
+    assert Counter(node.op_type for node in graph.graph.node)["Attention"] == attentions
+    # The sinusoids are computed in float32, and one of the two is of the time ids.
+    types = {each.name: each.type.tensor_type.elem_type for each in graph.graph.value_info}
+    sines = [node.output[0] for node in graph.graph.node if node.op_type == "Sin"]
+    assert [types.get(name) for name in sines] == [onnx.TensorProto.FLOAT] * 2
+    if attention != "sliced":
+        require_tensorrt_takes(path)
+
+
+@torch.no_grad()
+def run_rounded(module, feed):
+    tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in feed.items()}
+    result = module(
+        tensors["sample"].bfloat16(),
+        tensors["timestep"],
+        tensors["encoder_hidden_states"].bfloat16(),
+        added_cond_kwargs={
+            "text_embeds": tensors["text_embeds"].bfloat16(),
+            "time_ids": tensors["time_ids"],
+        },
+        return_dict=False,
+    )[0]
+    return result.float().numpy()
+
+
+def require_rounded_weights(path, module):
+    """That the weights are rounded as torch rounds: to the nearest, ties to even."""
+    graph = onnx.load(path).graph
+    stored = {each.name.removeprefix("inner."): each for each in graph.initializer}
+    compared = 0
+    for name, parameter in module.state_dict().items():
+        # Matrices are transposed in the file.
+        if name in stored and len(parameter.shape) != 2:
+            array = onnx.numpy_helper.to_array(stored[name])
+            assert array.dtype == ml_dtypes.bfloat16
+            expected = parameter.to(torch.bfloat16).view(torch.int16).numpy()
+            np.testing.assert_array_equal(array.view(np.int16), expected)
+            compared += 1
+    assert compared > 100
+
+
+def test_native_attention_in_half_precision(micro, tmp_path):
+    config = {**micro.UNET, "attention_head_dim": 1}
+    source, module = micro.save(tmp_path, "unet", "UNet2DConditionModel", config)
+    options = OnnxOptions(precision="mixed", attention="native")
+    _, session, graph = export(source, tmp_path, wrap_unet, options)
+    for shape in SHAPES:
+        feed = unet_inputs(*shape)
+        assert compare(session.run(None, feed)[0], run_unet(module, feed)).psnr_db > 50, shape
+    assert sum(node.op_type == "Attention" for node in graph.graph.node) == 6
+    require_tensorrt_takes(tmp_path / "onnx" / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("heads", "width", "dtype", "single", "native"),
+    [
+        (2, 9, torch.bfloat16, False, True),
+        (2, 256, torch.float16, False, True),
+        (2, 8, torch.float16, False, False),
+        (1, 512, torch.float16, False, False),
+        (2, 64, torch.float32, False, False),
+        (2, 64, torch.float32, True, True),
+        (1, 512, torch.float32, True, False),
+    ],
+)
+def test_where_native_attention_is_native(heads, width, dtype, single, native):
+    tensors = [torch.randn(2, 5, heads * width, dtype=dtype) for _ in range(3)]
+    result = NativeAttention(single).attend(*tensors, heads, width**-0.5)
+    plain = PortableAttention().attend(*tensors, heads, width**-0.5)
+    assert (result.shape, result.dtype) == (plain.shape, plain.dtype)
+    # Outside a trace a symbolic operator gives zeros.
+    assert torch.equal(result, torch.zeros_like(plain) if native else plain)
+
+
+def require_tensorrt_takes(path):
+    """That the network is parsed as it is; engines are built in the tests of TensorRT itself."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    parsed = parser.parse_from_file(str(path))
+    assert parsed, [str(parser.get_error(index)) for index in range(parser.num_errors)]
+    names = [network.get_input(index).name for index in range(network.num_inputs)]
+    assert names[:3] == ["sample", "timestep", "encoder_hidden_states"]
 
 
 def test_static_shapes(micro, tmp_path):
@@ -174,7 +310,16 @@ def test_static_shapes(micro, tmp_path):
     assert not any(node.op_type == "Shape" for node in graph.graph.node)
 
 
-@pytest.mark.parametrize("attention", ["fused", "portable", "sliced"])
+def test_large_static_sizes(micro, tmp_path):
+    """diffusers' upsampling branches beyond 2^31 elements, which would limit the rows."""
+    source, _ = micro.save(tmp_path, "vae", "AutoencoderKL", micro.VAE)
+    static = {"height": 2048, "width": 2048}
+    written, session, _ = export(source, tmp_path, WrappedDecoder, static=static)
+    assert written.inputs[0].shape == ("batch", 4, 2048, 2048)
+    assert session.get_outputs()[0].shape == ["batch", 3, 8192, 8192]
+
+
+@pytest.mark.parametrize("attention", ["fused", "portable", "sliced", "native"])
 def test_autoencoder(micro, tmp_path, attention):
     source, module = micro.save(tmp_path, "vae", "AutoencoderKL", micro.VAE)
     options = OnnxOptions(attention=attention, slice_size=100)
