@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 
 from ..core.checkpoint import ComponentSource
 from ..core.errors import BundleError
-from ..core.folder import whole_folder
+from ..core.folder import user_cache, whole_folder
 from .draw import Draw
 from .make_adapter import write_adapter
 from .narrow import narrow_decoder, narrow_twin
@@ -172,8 +171,7 @@ def _decoder(name: str, narrow: bool) -> Decoder:
 def _cached(name: str, row: Mapping[str, Any]) -> Path:
     recipe = json.dumps([_RECIPE, diffusers.__version__, row], sort_keys=True)
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("KDEXPORT_CACHE", "~/.cache/kdexport")).expanduser()
-    return cache / "zoo" / f"{name}-{digest}"
+    return user_cache() / "zoo" / f"{name}-{digest}"
 
 
 def _require_absent(directory: Path) -> None:

@@ -60,12 +60,12 @@ class PreparedPipeline:
         Args:
             dtypes: Component and bytes per weight of every model of the bundle.
         """
-        stored = sum(
-            math.prod(tensor.shape) * size
-            for component, size in dtypes
-            for tensor in self.weights[component].tensors.values()
-        )
-        return stored + _SMALL_FILES
+        return sum(self.weight_bytes(*each) for each in dtypes) + _SMALL_FILES
+
+    def weight_bytes(self, component: str, size: int) -> int:
+        """Bytes of a component's weights where each of them takes `size`."""
+        tensors = self.weights[component].tensors.values()
+        return sum(math.prod(tensor.shape) for tensor in tensors) * size
 
 
 @dataclass(frozen=True)

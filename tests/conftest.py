@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files whose tests share little: any worker takes the next of them.
 _APART = {
     *("test_to_onnx.py", "export/test_control.py", "test_end_to_end.py"),
-    *("test_zoo_rows.py", "test_coreml_rows.py"),
+    *("test_zoo_rows.py", "test_coreml_rows.py", "test_tensorrt_rows.py"),
 }
 # Files that export the same small pipeline, whose graphs one worker makes once.
 _MICRO = {

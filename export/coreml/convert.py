@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ...core.errors import ExportError, OptionError
+from ...core.errors import ExportError, OptionError, first_line
 from .layer_names import name_nodes, name_operations
 from .sizes import Sizes, dynamic_shapes, input_shape, largest, plain_symbols, require_sizes
-from .toolbox import Progress, converting, coremltools, deployment_target, first_line, quiet
+from .toolbox import Progress, converting, coremltools, deployment_target, quiet
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program

@@ -11,7 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ...core.errors import DependencyError, ExportError, KdexportError, OptionError, choices
+from ...core.errors import (
+    DependencyError,
+    ExportError,
+    KdexportError,
+    OptionError,
+    choices,
+    first_line,
+)
 
 # Deployment targets, and the version of the file format that each of them reads.
 TARGETS = {"iOS16": 7, "iOS17": 8, "iOS18": 9}
@@ -131,12 +138,6 @@ def converting(
         except Exception as error:
             where = f" ({log[0].removeprefix('ERROR - ').rstrip(':')})" if log else ""
             raise ExportError(f"coremltools cannot {what}{where}: {first_line(error)}.") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the pages that torch and coremltools may add."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 class Releases:

@@ -1,0 +1,114 @@
+"""Everything about TensorRT engines that can be checked before the first byte is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+from ...core.checkpoint import Checkpoint
+from ...core.gpus import Gpu
+from ...core.guidance import is_guided
+from ...core.manifest import Shapes
+from ...core.options import OnnxOptions, VerifyOptions
+from ...core.profiles import Profile, require_drawable
+from ...core.tensorrt_options import TensorrtOptions
+from ..bundle_files import source_record, tool_versions
+from ..parts import pipeline_parts
+from ..prepare import PreparedExport, prepare_pipeline
+from .libraries import library_version
+from .memory import require_memory
+from .targets import resolve_targets
+
+# Precision of the engines to the precision of the ONNX files that they are built from: hazards are
+# in float32 inside a float16 graph, since TensorRT computes strictly in the types that it is given.
+_PRECISIONS = {"fp16": "mixed", "bf16": "bf16", "fp32": "fp32"}
+
+
+@dataclass(frozen=True)
+class PreparedTensorrt:
+    """A checked export to TensorRT; nothing is written yet.
+
+    Attributes:
+        onnx: The export of the ONNX files that the engines are built from.
+        options: Of the engines.
+        gpus: What they are for, one of each compute capability.
+        profile: The sizes that they take.
+    """
+
+    onnx: PreparedExport
+    options: TensorrtOptions
+    gpus: tuple[Gpu, ...]
+    profile: Profile
+
+    @property
+    def bytes_needed(self) -> int:
+        """Upper bound of what the bundle takes on disk: an engine is as large as its ONNX file."""
+        return self.onnx.bytes_needed * (1 + len(self.gpus))
+
+
+def prepare_tensorrt(checkpoint: Checkpoint, options: TensorrtOptions) -> PreparedTensorrt:
+    """Checks everything that can be checked before the first byte is written.
+
+    Raises:
+        ExportError: There is too little memory for a build.
+        OptionError: A GPU that such engines are not built for, or that lacks the precision; a
+            profile that is none, or has sizes that the model does not take.
+        KdexportError: See `resolve_targets` and `prepare_pipeline`.
+    """
+    library_version(options.engine)
+    gpus = resolve_targets(options)
+    pipeline = prepare_pipeline(
+        checkpoint, options.schedulers, options.max_steps, options.with_encoder, []
+    )
+    profile = Profile.parse(options.profile, pipeline.image_size)
+    rows = rows_per_image(checkpoint)
+    given = _onnx_options(options, profile, rows)
+    shapes = Shapes(pipeline.multiple, given.height, given.width, given.batch)
+    require_drawable(profile, shapes, rows)
+    parts = pipeline_parts(checkpoint, given, pipeline.latents.factor)
+    for part in parts:
+        # Now, not after minutes of exporting and verifying.
+        require_memory(pipeline.weight_bytes(part.component, part.dtype.itemsize), part.role)
+    onnx = PreparedExport(pipeline, given, parts, shapes)
+    return PreparedTensorrt(onnx, options, gpus, profile)
+
+
+def request_digest(
+    checkpoint: Checkpoint, options: TensorrtOptions, verify: VerifyOptions | None
+) -> str:
+    """SHA-256 of all that a bundle depends on: weights, options and the versions of the tools."""
+    asked = {
+        "source": asdict(source_record(checkpoint)),
+        "defaults": dict(checkpoint.defaults),
+        "scheduler": dict(checkpoint.scheduler),
+        "options": asdict(options),
+        "verify": asdict(verify) if verify else None,
+        "tools": tool_versions(()),
+        "tensorrt": library_version(options.engine),
+    }
+    text = json.dumps(asked, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()
+
+
+def rows_per_image(checkpoint: Checkpoint) -> int:
+    """Rows of the U-Net for an image where the model is run as its card recommends."""
+    embedding = checkpoint.component("unet").config.get("time_cond_proj_dim")
+    return 2 if is_guided(float(checkpoint.defaults["guidance"]), embedding) else 1
+
+
+def _onnx_options(options: TensorrtOptions, profile: Profile, rows: int) -> OnnxOptions:
+    """How the ONNX files are exported: what may not vary is fixed in the graph."""
+    height, width = profile.height, profile.width
+    sized = height.fixed and width.fixed
+    return OnnxOptions(
+        precision=_PRECISIONS[options.precision],
+        attention=options.attention,
+        height=height.maximum if sized else None,
+        width=width.maximum if sized else None,
+        # Rows of a guided model vary: one where guidance is off.
+        batch=1 if profile.batch.maximum * rows == 1 else None,
+        with_encoder=options.with_encoder,
+        schedulers=options.schedulers,
+        max_steps=options.max_steps,
+    )
