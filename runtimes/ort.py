@@ -16,24 +16,24 @@ from ..core.errors import (
     ProviderError,
     RunError,
     choices,
+    first_line,
     listing,
 )
 from ..core.manifest import TensorSpec
 from .base import Arrays, Runner, Signature
-
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "nv_tensorrt_rtx": "NvTensorRTRTXExecutionProvider",
-    "migraphx": "MIGraphXExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "webgpu": "WebGpuExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-}
+from .ort_binding import DeviceBinding
+from .ort_libraries import plugin_devices, preload_libraries
+from .ort_providers import (
+    DEVICES,
+    LOG_ERRORS,
+    PROVIDERS,
+    Setup,
+    provider_options,
+    require_active,
+    session_providers,
+)
+from .ort_setup import make_setup, require_in_range
+from .widened import session_source
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -46,9 +46,6 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 
-# ONNX Runtime's scale: 2 warnings, 3 errors. A warning names nodes that a user cannot act on.
-_LOG_ERRORS = 3
-
 
 @dataclass(frozen=True)
 class OrtOptions:
@@ -57,10 +54,13 @@ class OrtOptions:
     Attributes:
         provider: Short name of the execution provider, a key of `PROVIDERS`.
         threads: Threads inside an operator; None lets ONNX Runtime take every physical core.
+        cuda_graphs: Capture the model's kernels once for each set of shapes and replay them; for
+            providers of `DEVICES` only.
     """
 
     provider: str = "cpu"
     threads: int | None = None
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS:
@@ -69,6 +69,10 @@ class OrtOptions:
             )
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"The number of threads must be at least 1, not {self.threads}.")
+        if self.cuda_graphs and self.provider not in DEVICES:
+            raise OptionError(
+                f"The provider '{self.provider}' has no CUDA graphs; choose {choices(DEVICES)}."
+            )
 
 
 class OrtRunner(Runner):
@@ -85,8 +89,11 @@ class OrtRunner(Runner):
     def __init__(self, model: Path, options: OrtOptions | None = None) -> None:
         super().__init__(model)
         self.options = options or OrtOptions()
-        _require_available(self.options.provider, _onnxruntime().get_available_providers())
+        # Devices of a plugin; empty where the provider is built in.
+        self._devices = _require_available(self.options.provider)
+        self._setup = Setup()
         self._session: Any = None
+        self._binding: DeviceBinding | None = None
 
     @classmethod
     def create(cls, model: Path, provider: str, threads: int | None) -> OrtRunner:
@@ -94,47 +101,63 @@ class OrtRunner(Runner):
         return cls(model, OrtOptions(provider=provider, threads=threads))
 
     def _open(self) -> Signature:
+        provider = self.options.provider
+        self._setup = make_setup(provider, self.model, self.options.cuda_graphs)
         session = self._make_session()
-        require_active(self.options.provider, session.get_providers())
+        require_active(provider, session.get_providers())
         signature = Signature(
             inputs=tuple(self._spec(value) for value in session.get_inputs()),
             outputs=tuple(self._spec(value) for value in session.get_outputs()),
         )
         self._session = session
+        # A plugin brings allocators of its own, so its tensors are left to it.
+        if provider in DEVICES and not self._devices:
+            self._binding = DeviceBinding(session, DEVICES[provider], self.options.cuda_graphs)
         return signature
 
     def _run(self, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
-        # No IO binding: `run` gives fresh arrays, and a bound output that lies on the input makes
-        # samplers with memory wrong (optimum-onnx 0.1.0 with PNDM or DDIM and no guidance).
-        options = _onnxruntime().RunOptions()
-        options.log_severity_level = _LOG_ERRORS
+        require_in_range(feed, self._setup.ranges, self.model, self.options.provider)
         try:
+            if self._binding is not None:
+                return self._binding.run(feed, outputs)
+            options = _onnxruntime().RunOptions()
+            options.log_severity_level = LOG_ERRORS
             results = self._session.run(list(outputs), dict(feed), run_options=options)
         except Exception as error:
             raise RunError(
-                f"ONNX Runtime failed to run '{self.model}' ({_first_line(error)})."
+                f"ONNX Runtime failed to run '{self.model}' ({first_line(error)})."
             ) from error
         return dict(zip(outputs, results, strict=True))
 
     def _close(self) -> None:
+        # Its buffers come from the session.
+        self._binding = None
         self._session = None
 
     def _make_session(self) -> Any:
-        runtime = _onnxruntime()
+        runtime, provider = _onnxruntime(), self.options.provider
         options = runtime.SessionOptions()
-        options.log_severity_level = _LOG_ERRORS
+        options.log_severity_level = LOG_ERRORS
         if self.options.threads is not None:
             options.intra_op_num_threads = self.options.threads
-        providers = [PROVIDERS[self.options.provider]]
+        preload_libraries(provider, runtime)
+        source: str | bytes = str(self.model)
+        if provider == "cpu":
+            source = session_source(self.model, options)
         try:
+            providers = None
+            if self._devices:
+                chosen = provider_options(provider, self._setup)
+                options.add_provider_for_devices(self._devices, chosen)
+            else:
+                available = runtime.get_available_providers()
+                providers = session_providers(provider, self._setup, available)
             # Otherwise a failing accelerator is replaced by the CPU, with no more than a print.
-            return runtime.InferenceSession(
-                str(self.model), options, providers=providers, enable_fallback=0
-            )
+            return runtime.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise RunError(
                 f"ONNX Runtime cannot open '{self.model}' with the provider "
-                f"'{self.options.provider}' ({_first_line(error)})."
+                f"'{provider}' ({first_line(error)})."
             ) from error
 
     def _spec(self, value: Any) -> TensorSpec:
@@ -151,31 +174,20 @@ class OrtRunner(Runner):
         return TensorSpec(value.name, _DTYPES[value.type], shape)
 
 
-def require_active(provider: str, active: Sequence[str]) -> None:
-    """Raises `ProviderError` where a session does not run on `provider`.
-
-    ONNX Runtime always adds the CPU for operators that a provider lacks, but where a provider
-    cannot start at all (a driver or library is missing) only the CPU is left.
-
-    Args:
-        provider: A key of `PROVIDERS`.
-        active: Providers of the session, by ONNX Runtime's names.
-    """
-    if PROVIDERS[provider] not in active:
-        raise ProviderError(
-            f"ONNX Runtime could not start the provider '{provider}' and fell back to "
-            f"{listing(active)}; install the driver and libraries that the provider needs, or "
-            "choose the provider 'cpu'."
-        )
-
-
-def _require_available(provider: str, available: Sequence[str]) -> None:
-    if PROVIDERS[provider] not in available:
+def _require_available(provider: str) -> list[Any]:
+    """Devices of the plugin that has the provider, none where it is built in."""
+    runtime = _onnxruntime()
+    available = runtime.get_available_providers()
+    if PROVIDERS[provider] in available:
+        return []
+    devices = plugin_devices(provider, runtime)
+    if not devices:
         names = [short for short, long in PROVIDERS.items() if long in available]
         raise ProviderError(
             f"The installed onnxruntime has no provider '{provider}', only {listing(names)}; "
             "choose one of these, or install the onnxruntime package that has it."
         )
+    return devices
 
 
 def _onnxruntime() -> ModuleType:
@@ -187,8 +199,3 @@ def _onnxruntime() -> ModuleType:
             "or `kdexport[gpu]` for NVIDIA GPUs."
         ) from error
     return onnxruntime  # type: ignore[no-any-return]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
