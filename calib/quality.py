@@ -137,7 +137,7 @@ def draw_bundle(
         for index, plan in enumerate(plans):
             report("captions: bundle", index / len(plans))
             *_, last = pipeline.generate(plan)
-            pictures.append(pipeline.decode(last.latents))
+            pictures.append(pipeline.decode(last))
     return np.concatenate(pictures)
 
 

@@ -97,7 +97,7 @@ def run(
             for step in pipeline.generate(request):
                 report("denoising", (step.index + 1) / step.total)
             report("decoding", 0.0)
-            pictures = pipeline.decode(step.latents)
+            pictures = pipeline.decode(step)
             images = to_images(pictures, step.plan, pipeline.manifest)
     paths = _paths(output, len(images))
     for image, path in zip(images, paths, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.guidance import is_guided
-from ..core.manifest import Manifest, Shapes
+from ..core.manifest import EngineRecord, Manifest
 from ..core.options import VerifyOptions
 from .picture import sample_picture
 from .plan import Plan, make_plan
@@ -72,14 +72,13 @@ def compared_calls(count: int) -> tuple[int, ...]:
 
 def _other_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:
     """A short run at a smaller size that is not square, with another number of rows if it may."""
-    rows = manifest.shapes.batch
-    height, width = _other_size(manifest.shapes, main)
+    height, width = _other_size(manifest, main)
     return make_plan(
         Request(
             prompt=_OTHER_PROMPT,
             steps=min(manifest.samplers[0].steps),
             guidance=1.0,
-            images_per_prompt=rows or (1 if main.guided else 2),
+            images_per_prompt=_other_images(manifest, main),
             seed=seed,
             height=height,
             width=width,
@@ -89,8 +88,30 @@ def _other_plan(manifest: Manifest, main: Plan, seed: int) -> Plan:
     )
 
 
-def _other_size(shapes: Shapes, main: Plan) -> tuple[int, int]:
-    """A smaller height and width; where there are only certain ones, the smallest other."""
+def _other_images(manifest: Manifest, main: Plan) -> int:
+    """Another number of U-Net rows than with guidance, or two without; what engines take."""
+    images = manifest.shapes.batch or (1 if main.guided else 2)
+    unet = _engine(manifest)
+    if unet is None:
+        return images
+    least, _, most = unet.profile["sample"]
+    return min(max(images, least[0]), most[0])
+
+
+def _engine(manifest: Manifest) -> EngineRecord | None:
+    """An engine of the U-Net, whose profile all of them share."""
+    return next((each for each in manifest.engines if each.role == "unet"), None)
+
+
+def _other_size(manifest: Manifest, main: Plan) -> tuple[int, int]:
+    """A smaller height and width; where there are only certain ones, the smallest other.
+
+    Of engines the smallest height and the largest width: both ends of their profile.
+    """
+    shapes, unet = manifest.shapes, _engine(manifest)
+    if unet is not None:
+        least, _, most = unet.profile["sample"]
+        return least[2] * manifest.latents.factor, most[3] * manifest.latents.factor
     if shapes.sizes:
         others = (size for size in shapes.sizes if size != (main.height, main.width))
         return min(others, key=lambda size: size[0] * size[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,23 +116,40 @@ def call_by_rows(
     """Runs a model with one input over any number of rows, in pieces of the size that it takes.
 
     Args:
-        runner: An open runner. Where its batch is fixed, the last piece is filled up with copies.
+        runner: An open runner. Where it takes no fewer rows, the last piece is filled up with
+            copies.
         name: The input.
         rows: What to feed it, `(n, …)`.
         outputs: Names of the outputs wanted, `(n, …)` each.
-        most: Largest piece where the batch is dynamic; None takes all rows at once.
+        most: Largest piece where the batch is dynamic; None takes as many as the runner does.
     """
-    fixed = next(spec.shape[0] for spec in runner.describe().inputs if spec.name == name)
-    size = fixed if isinstance(fixed, int) else most or len(rows)
+    least, largest = _rows_taken(runner, name, len(rows))
+    size = max(least, min(most or largest, largest))
     pieces: dict[str, list[NDArray[np.float32]]] = {output: [] for output in outputs}
     for start in range(0, len(rows), size):
         piece = rows[start : start + size]
-        short = fixed - len(piece) if isinstance(fixed, int) else 0
+        short = max(least - len(piece), 0)
         padded = np.concatenate([piece, np.repeat(piece[-1:], short, axis=0)])
         results = call(runner, {name: padded}, outputs)
         for output in outputs:
             pieces[output].append(results[output][: len(piece)])
     return {output: np.concatenate(parts) for output, parts in pieces.items()}
+
+
+@runtime_checkable
+class BoundedRows(Protocol):
+    """A runner whose engine takes certain numbers of rows only."""
+
+    def rows(self, name: str) -> tuple[int, int]:
+        """The fewest and the most rows of an input that it takes at once."""
+
+
+def _rows_taken(runner: Runner, name: str, count: int) -> tuple[int, int]:
+    """The fewest and the most rows that a runner takes at once, of `count` that there are."""
+    if isinstance(runner, BoundedRows):
+        return runner.rows(name)
+    fixed = next(spec.shape[0] for spec in runner.describe().inputs if spec.name == name)
+    return (fixed, fixed) if isinstance(fixed, int) else (1, max(count, 1))
 
 
 def require_finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:

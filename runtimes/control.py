@@ -99,6 +99,22 @@ def control_pixels(control: Control, height: int, width: int) -> NDArray[np.floa
     return np.ascontiguousarray(np.stack(arrays).transpose(0, 3, 1, 2))
 
 
+def control_inputs(control: Control, plan: Plan) -> dict[str, NDArray[np.float32]]:
+    """The inputs of a ControlNet that the U-Net does not have, a row for each of its rows.
+
+    Args:
+        control: The pictures.
+        plan: What is drawn with them.
+    """
+    pixels = control_pixels(control, plan.height, plan.width)
+    # Row after row, as the text embeddings: the images of one prompt lie together.
+    rows = np.repeat(pixels, plan.latent_shape[0] // len(pixels), axis=0)
+    return {
+        "controlnet_cond": np.concatenate([rows, rows]) if plan.guided else rows,
+        "conditioning_scale": np.array(control.scale, np.float32),
+    }
+
+
 class ControlNet:
     """The ControlNet of one run: from what the U-Net is fed to what else it is fed."""
 
@@ -108,14 +124,7 @@ class ControlNet:
         signature = runner.describe()
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
-        pixels = control_pixels(control, plan.height, plan.width)
-        images = plan.latent_shape[0]
-        # Row after row, as the text embeddings: the images of one prompt lie together.
-        rows = np.repeat(pixels, images // len(pixels), axis=0)
-        self._own = {
-            "controlnet_cond": np.concatenate([rows, rows]) if plan.guided else rows,
-            "conditioning_scale": np.array(control.scale, np.float32),
-        }
+        self._own = control_inputs(control, plan)
 
     def __call__(self, feed: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Runs the ControlNet once.

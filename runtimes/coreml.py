@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import OptionError, ProviderError, RunError, choices
+from ..core.errors import OptionError, ProviderError, RunError, choices, first_line
 from .base import Arrays, Runner, Signature
 
 # The names that the manifest has, to those of coremltools.
@@ -68,14 +68,14 @@ class CoremlRunner(Runner):
             self._model = self._toolbox.models.MLModel(str(self.model), compute_units=units)
         # coremltools passes on whatever the framework raises.
         except Exception as error:
-            raise RunError(f"Core ML cannot load '{self.model}': {_first_line(error)}") from error
+            raise RunError(f"Core ML cannot load '{self.model}': {first_line(error)}") from error
         return signature
 
     def _run(self, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         try:
             results = self._model.predict(dict(feed))
         except Exception as error:
-            raise RunError(f"Core ML failed to run '{self.model}': {_first_line(error)}") from error
+            raise RunError(f"Core ML failed to run '{self.model}': {first_line(error)}") from error
         dtypes = {spec.name: spec.dtype for spec in self.describe().outputs}
         return {name: np.array(results[name], dtype=dtypes[name]) for name in outputs}
 
@@ -88,8 +88,3 @@ def _coremltools() -> ModuleType:
     from .mil.toolbox import coremltools
 
     return coremltools()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,31 @@ from .plan import Plan
 from .sampler import Stepper
 
 
+class StepArrays(Protocol):
+    """The arrays of a step, which may still have to be fetched from a device; see `Step`."""
+
+    @property
+    def sample(self) -> NDArray[np.float32]:
+        """What the U-Net was fed."""
+
+    @property
+    def output(self) -> NDArray[np.float32]:
+        """What it gave, after guidance."""
+
+    @property
+    def latents(self) -> NDArray[np.float32]:
+        """The latents after the call."""
+
+
+@dataclass(frozen=True, eq=False)
+class HostArrays:
+    """The arrays of a step in the memory of the host; see `Step`."""
+
+    sample: NDArray[np.float32]
+    output: NDArray[np.float32]
+    latents: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One model call and the latents after it; the last step carries the final latents.
@@ -27,20 +53,33 @@ class Step:
         index: Number of the call, from 0.
         total: Number of calls, which can differ from the steps asked for.
         timestep: What the U-Net was told.
-        sample: The latents that the U-Net was fed, `(images, channels, height, width)`, float32,
-            scaled as the scheduler scales them; with guidance each row was fed twice.
-        output: The model output after guidance, the shape of `sample`, float32.
-        latents: The latents after the call, the shape of `sample`, float32.
         plan: What is being drawn, its seed included.
+        arrays: Where the arrays are.
     """
 
     index: int
     total: int
     timestep: float
-    sample: NDArray[np.float32]
-    output: NDArray[np.float32]
-    latents: NDArray[np.float32]
     plan: Plan
+    arrays: StepArrays
+
+    @property
+    def sample(self) -> NDArray[np.float32]:
+        """The latents that the U-Net was fed, `(images, channels, height, width)`, float32.
+
+        They are scaled as the scheduler scales them; with guidance each row was fed twice.
+        """
+        return self.arrays.sample
+
+    @property
+    def output(self) -> NDArray[np.float32]:
+        """The model output after guidance, the shape of `sample`, float32."""
+        return self.arrays.output
+
+    @property
+    def latents(self) -> NDArray[np.float32]:
+        """The latents after the call, the shape of `sample`, float32."""
+        return self.arrays.latents
 
 
 def denoise(
@@ -68,7 +107,7 @@ def denoise(
         RunError: The U-Net or the ControlNet failed, or gave NaN or infinite values.
     """
     stream = TorchNoise(plan.seed)
-    initial = _initial(stream, plan, picture)
+    initial = first_latents(stream, plan, picture)
     stepper = Stepper(table, initial, lambda: stream.normal(plan.latent_shape))
     while not stepper.done:
         index, timestep, sample = stepper.calls, stepper.timestep, stepper.input()
@@ -76,11 +115,20 @@ def denoise(
         require_finite(raw, f"The U-Net at call {index + 1} of {table.calls}")
         output = _guide(raw, plan)
         stepper.push(output)
-        yield Step(index, table.calls, timestep, sample, output, stepper.latent(), plan)
+        arrays = HostArrays(sample, output, stepper.latent())
+        yield Step(index, table.calls, timestep, plan, arrays)
 
 
-def _initial(stream: TorchNoise, plan: Plan, picture: EncodedPicture | None) -> NDArray[np.float32]:
-    """What the table weighs first: unit noise, or the first latents of image to image."""
+def first_latents(
+    stream: TorchNoise, plan: Plan, picture: EncodedPicture | None
+) -> NDArray[np.float32]:
+    """What the table weighs first: unit noise, or the first latents of image to image.
+
+    Args:
+        stream: The noise of the run, from which nothing was drawn yet.
+        plan: What is drawn.
+        picture: The encoded picture to start from, or None to start from noise.
+    """
     if picture is not None:
         return picture.first_latents(stream, plan)
     return stream.normal(plan.latent_shape) if plan.latents is None else plan.latents

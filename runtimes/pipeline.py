@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -14,20 +13,16 @@ from PIL.Image import Image
 
 from ..core.errors import OptionError, RunError
 from ..core.image_sampler import ImageSampler, ImageStart, load_image_sampler
-from ..core.manifest import Component, Manifest, check_files, load_manifest, load_sampler
+from ..core.manifest import Manifest, check_files, load_manifest, load_sampler
 from ..core.sampler import Sampler, SamplerTable
-from .base import Runner
-from .components import Components, call_by_rows, require_finite
-from .conditioning import Conditioning, encode
-from .control import ControlNet
-from .denoise import Step, denoise
-from .image import to_images, to_uint8
-from .image_start import encode_picture
+from .conditioning import Conditioning
+from .denoise import Step
+from .image import to_images
+from .loop import Loop
 from .picture import Picture
 from .plan import Plan, make_plan
 from .registry import Engine, require_runtime
 from .request import Request
-from .tokenizer import ClipTokenizer
 
 Progress = Callable[[Step], None]
 
@@ -39,11 +34,11 @@ class Pipeline:
     pipeline serves one thread at a time.
     """
 
-    def __init__(self, bundle: Path, manifest: Manifest, components: Components) -> None:
+    def __init__(self, bundle: Path, manifest: Manifest, loop: Loop) -> None:
         self.bundle = bundle
         self.manifest = manifest
-        self._components = components
-        self._tokenizers = tuple(ClipTokenizer(each, bundle) for each in manifest.text)
+        self._loop = loop
+        self._components = loop.components
         self._samplers: dict[str, Sampler] = {}
         self._image_samplers: dict[str, ImageSampler] = {}
 
@@ -63,9 +58,11 @@ class Pipeline:
         Args:
             bundle: The folder with `manifest.json`.
             runtime: The engine, a key of `runtimes.registry.RUNTIMES`; None takes the one that
-                reads such bundles here.
+                reads such bundles here, which for a TensorRT bundle is that of its engines where
+                there is an NVIDIA GPU, and ONNX Runtime elsewhere.
             provider: What the engine runs on, such as `cpu` or `cuda`; None takes the CPU, for
-                Core ML itself the compute units that the bundle was made for.
+                TensorRT engines the first GPU, for Core ML itself the compute units that the
+                bundle was made for.
             threads: CPU threads, or None for the engine's default.
             low_memory: Open each component only while it is used, for the price of opening it
                 again for every picture.
@@ -85,13 +82,9 @@ class Pipeline:
         engine = Engine.choose(manifest, folder, runtime, provider, threads)
         if check:
             check_files(manifest, folder)
-
-        def make(component: Component) -> Runner:
-            return engine.component(component, folder)
-
-        pipeline = cls(folder, manifest, Components(manifest, make, low_memory))
-        pipeline._components.open()
-        return pipeline
+        loop = engine.loop(manifest, folder, low_memory)
+        loop.open()
+        return cls(folder, manifest, loop)
 
     @overload
     def __call__(
@@ -188,12 +181,12 @@ class Pipeline:
                 progress(step)
         if step is None:
             raise RunError("The sampler's table has no steps; export the model again.")
-        images = to_images(self.decode(step.latents), step.plan, self.manifest)
+        images = to_images(self.decode(step), step.plan, self.manifest)
         return images[0] if isinstance(prompt, str) and images_per_prompt == 1 else images
 
     def plan(self, request: Request) -> Plan:
         """A request with the bundle's defaults filled in, checked; raises as `__call__` does."""
-        plan = make_plan(request, self.manifest)
+        plan = self._plan(request)
         self._table(plan)
         return plan
 
@@ -205,19 +198,20 @@ class Pipeline:
         Yields:
             A `Step` after every model call, the last one with the final latents for `decode`.
         """
-        plan = request if isinstance(request, Plan) else make_plan(request, self.manifest)
-        return self._generate(plan, self._table(plan))
+        plan = self._plan(request)
+        start = None if plan.init is None else self._start(plan)
+        return self._loop.run(plan, self._table(plan), start)
 
     def encode(self, request: Request | Plan) -> Conditioning:
         """The conditioning that `generate` feeds the U-Net for a request."""
-        plan = request if isinstance(request, Plan) else make_plan(request, self.manifest)
-        return encode(plan, self.manifest, self._components, self._tokenizers)
+        return self._loop.encode(self._plan(request))
 
-    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Decodes final latents, one image at a time so that memory does not grow with them.
+    def decode(self, latents: NDArray[np.float32] | Step) -> NDArray[np.uint8]:
+        """Decodes final latents.
 
         Args:
-            latents: `(n, channels, height / factor, width / factor)`, as the last `Step` has them.
+            latents: The last step; where a device holds its latents, they stay there. Or
+                `(n, channels, height / factor, width / factor)`, as `Step.latents` has them.
 
         Returns:
             `(n, height, width, 3)`, 8-bit RGB.
@@ -226,20 +220,18 @@ class Pipeline:
             OptionError: The latents have the wrong rank or number of channels.
             RunError: The decoder failed, or gave NaN or infinite values.
         """
-        space = self.manifest.latents
-        if latents.ndim != 4 or latents.shape[1] != space.channels or not len(latents):
+        channels = self.manifest.latents.channels
+        shape = latents.plan.latent_shape if isinstance(latents, Step) else latents.shape
+        if len(shape) != 4 or shape[1] != channels or not shape[0]:
             raise OptionError(
-                f"The latents to decode must have the shape (images, {space.channels}, height, "
-                f"width), not {latents.shape}."
+                f"The latents to decode must have the shape (images, {channels}, height, width), "
+                f"not {shape}."
             )
-        scaled = latents / np.float32(space.scaling_factor) + np.float32(space.shift_factor)
-        with self._components.use("vae_decoder") as decoder:
-            decoded = call_by_rows(decoder, "latent_sample", scaled, ["sample"], most=1)["sample"]
-        return to_uint8(require_finite(decoded, "The vae_decoder"))
+        return self._loop.decode(latents)
 
     def close(self) -> None:
         """Frees every component; the pipeline cannot draw afterwards."""
-        self._components.close()
+        self._loop.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -252,19 +244,10 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _generate(self, plan: Plan, table: SamplerTable) -> Generator[Step, None, None]:
-        conditioning = encode(plan, self.manifest, self._components, self._tokenizers)
-        picture = None
-        if plan.init is not None:
-            start = self._start(plan)
-            picture = encode_picture(plan.init, start, self.manifest, self._components)
-        with ExitStack() as stack:
-            controlnet = None
-            if plan.control is not None:
-                runner = stack.enter_context(self._components.use("controlnet"))
-                controlnet = ControlNet(runner, plan, plan.control)
-            unet = stack.enter_context(self._components.use("unet"))
-            yield from denoise(unet, plan, table, conditioning, picture, controlnet)
+    def _plan(self, request: Request | Plan) -> Plan:
+        plan = request if isinstance(request, Plan) else make_plan(request, self.manifest)
+        self._loop.check(plan)
+        return plan
 
     def _table(self, plan: Plan) -> SamplerTable:
         if plan.scheduler not in self._samplers:

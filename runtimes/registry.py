@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import BundleError, OptionError, choices
-from ..core.manifest import Component, Manifest
+from ..core.manifest import Component, EngineRecord, Manifest
 from .base import Runner
+from .components import Components
 from .coreml_component import CoremlComponent
+from .loop import Loop
+from .tensorrt.libraries import LIBRARIES
 
-# Name to "module:class" of a `Runner` with a `create` method.
+# Name to "module:class" of a `Runner`; all but those of `ENGINE_KINDS` have a `create` method.
 RUNTIMES = {
     "onnxruntime": "ort:OrtRunner",
+    "tensorrt-rtx": "tensorrt.runner:TensorrtRunner",
+    "tensorrt": "tensorrt.runner:TensorrtRunner",
     "mil": "mil.runner:MilRunner",
     "coreml": "coreml:CoremlRunner",
 }
 
-# The kind of bundle that an engine reads.
+# The kinds of bundle that an engine reads; the components of one for TensorRT are ONNX files.
 BACKENDS = {
-    "onnxruntime": "onnx",
-    "mil": "coreml",
-    "coreml": "coreml",
+    "onnxruntime": ("onnx", "tensorrt"),
+    "tensorrt-rtx": ("tensorrt",),
+    "tensorrt": ("tensorrt",),
+    "mil": ("coreml",),
+    "coreml": ("coreml",),
 }
+
+# The kind of built engine that a runtime needs, as `EngineRecord.kind` has it.
+ENGINE_KINDS = {library.runtime: kind for kind, library in LIBRARIES.items()}
+
+Maker = Callable[[Component], Runner]
 
 
 @dataclass(frozen=True)
@@ -36,11 +49,14 @@ class Engine:
         runtime: A key of `RUNTIMES`.
         provider: What the engine runs on; each engine lists its own.
         threads: CPU threads, or None for the engine's default.
+        engines: The built engines that are run, one for each component; empty where the runtime
+            needs none.
     """
 
     runtime: str
     provider: str
     threads: int | None = None
+    engines: tuple[EngineRecord, ...] = ()
 
     @classmethod
     def choose(
@@ -56,23 +72,39 @@ class Engine:
         Args:
             manifest: Of the bundle.
             bundle: Its folder.
-            runtime: A key of `RUNTIMES`, or None for the one that reads such bundles here.
-            provider: What the engine runs on, or None for the CPU; for Core ML itself the compute
-                units that the bundle was made for.
+            runtime: A key of `RUNTIMES`, or None for the one that reads such bundles here: that
+                of its TensorRT engines only where there is an NVIDIA GPU.
+            provider: What the engine runs on, or None for the CPU; for TensorRT the first GPU, for
+                Core ML itself the compute units that the bundle was made for.
             threads: CPU threads, or None for the engine's default.
 
         Raises:
-            OptionError: No such runtime.
+            OptionError: No such runtime, or an option that it does not have.
             BundleError: The runtime does not read this kind of bundle.
+            DependencyError: A package that runs the bundle's TensorRT engines is not installed.
+            ProviderError: Its TensorRT engines do not run on this machine.
         """
         if runtime is None:
-            runtime = _default_runtime(manifest.backend)
+            runtime = _default_runtime(manifest)
         require_runtime(runtime)
         require_backend(runtime, manifest.backend, bundle)
+        if runtime in ENGINE_KINDS:
+            return cls._of_engines(manifest, runtime, provider or "cuda", threads)
         if provider is None:
             own = manifest.coreml if runtime == "coreml" else None
             provider = own.compute_units if own else "cpu"
         return cls(runtime, provider, threads)
+
+    @classmethod
+    def _of_engines(
+        cls, manifest: Manifest, runtime: str, provider: str, threads: int | None
+    ) -> Engine:
+        from .tensorrt.machine import engines_here
+
+        if threads is not None:
+            raise OptionError("TensorRT runs on a GPU; leave the number of CPU threads out.")
+        engines = engines_here(manifest, ENGINE_KINDS[runtime], provider)
+        return cls(runtime, provider, None, engines)
 
     def runner(self, model: Path) -> Runner:
         """Makes the runner of a model file without loading the model.
@@ -87,13 +119,43 @@ class Engine:
         runner: Runner = kind.create(model, self.provider, self.threads)
         return runner
 
+    def maker(self, bundle: Path) -> Maker:
+        """What makes the runners of a bundle's components; they share what the engine can share.
+
+        It raises what `runner` does.
+        """
+        if self.engines:
+            from .tensorrt.runner import RunnerMaker
+
+            return RunnerMaker(bundle, self.engines, self.provider)
+        return lambda component: self._on_host(component, bundle)
+
     def component(self, component: Component, bundle: Path) -> Runner:
         """Makes the runner of a component, which takes and gives what the loop does.
 
         Raises what `runner` does.
         """
+        return self.maker(bundle)(component)
+
+    def loop(self, manifest: Manifest, bundle: Path, low_memory: bool = False) -> Loop:
+        """Makes what draws with a bundle; nothing is loaded.
+
+        Args:
+            manifest: Of the bundle.
+            bundle: Its folder.
+            low_memory: Open each component only while it is used.
+
+        Raises what `runner` does, and `BundleError` where a tokenizer cannot be read.
+        """
+        if self.engines:
+            from .tensorrt.loop import make_loop
+
+            return make_loop(manifest, bundle, self.engines, self.provider, low_memory)
+        return Loop(manifest, bundle, Components(manifest, self.maker(bundle), low_memory))
+
+    def _on_host(self, component: Component, bundle: Path) -> Runner:
         runners = [self.runner(bundle / name) for name in component.files]
-        if BACKENDS[self.runtime] == "coreml":
+        if "coreml" in BACKENDS[self.runtime]:
             return CoremlComponent(component, bundle, runners)
         return runners[0]
 
@@ -106,9 +168,9 @@ def require_runtime(runtime: str) -> None:
 
 def require_backend(runtime: str, backend: str, bundle: Path) -> None:
     """Raises `BundleError` where a runtime does not read this kind of bundle."""
-    if BACKENDS[runtime] == backend:
+    if backend in BACKENDS[runtime]:
         return
-    fitting = [name for name, reads in BACKENDS.items() if reads == backend]
+    fitting = [name for name, reads in BACKENDS.items() if backend in reads]
     advice = f"choose the runtime {choices(fitting)}" if fitting else "export the model to ONNX"
     raise BundleError(
         f"'{bundle}' is a bundle for {backend}, which the runtime '{runtime}' does not read; "
@@ -116,7 +178,12 @@ def require_backend(runtime: str, backend: str, bundle: Path) -> None:
     )
 
 
-def _default_runtime(backend: str) -> str:
-    if backend == "coreml":
+def _default_runtime(manifest: Manifest) -> str:
+    if manifest.backend == "coreml":
         return "coreml" if sys.platform == "darwin" else "mil"
+    if manifest.backend == "tensorrt" and manifest.engines:
+        from .tensorrt.machine import gpu_present
+
+        if gpu_present():
+            return LIBRARIES[manifest.engines[0].kind].runtime
     return "onnxruntime"

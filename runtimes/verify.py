@@ -17,7 +17,7 @@ from ..core.compare import compare, compare_images, gates_for, image_gates_for
 from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest, TensorSpec, load_manifest
 from ..core.options import VerifyOptions
-from ..core.parity import ComponentCheck, ImageCheck, ParityRecord, StepCheck
+from ..core.parity import NOT_EXECUTED, ComponentCheck, ImageCheck, ParityRecord, StepCheck
 from .as_exported import as_exported
 from .base import Runner
 from .comparison import compared_calls, comparison_plans
@@ -27,6 +27,7 @@ from .ports import loop_signature
 from .registry import Engine
 from .torch_recording import Case, Trajectory
 from .torch_ref import record_trajectories
+from .widened import WIDENED
 
 Report = Callable[[str, float], None]
 Tested = dict[str, dict[str, tuple[int, ...]]]
@@ -129,12 +130,24 @@ def compare_bundle(
             "precision": "float32",
             **{name: version(name) for name in packages},
         },
-        runtime={"engine": engine.runtime, "provider": engine.provider},
+        runtime=_runtime(manifest, engine),
         components=tuple(checks),
         runs=tuple(images),
         seconds=seconds,
     )
     return Verification(record, tested, pictures)
+
+
+def _runtime(manifest: Manifest, engine: Engine) -> dict[str, str]:
+    """What ran the bundle, and what of it did not run."""
+    runtime = {"engine": engine.runtime, "provider": engine.provider}
+    if engine.runtime != "onnxruntime":
+        return runtime
+    if manifest.engines:
+        runtime["tensorrt"] = NOT_EXECUTED
+    if engine.provider == "cpu" and any(each.precision == "bf16" for each in manifest.components):
+        runtime["bfloat16"] = WIDENED
+    return runtime
 
 
 def _check_components(

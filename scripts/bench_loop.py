@@ -72,7 +72,7 @@ def draw(pipeline: Pipeline, request: Request) -> tuple[Drawing, Plan]:
     with timed_engine() as seconds:
         start = time.perf_counter()
         last = deque(pipeline.generate(request), maxlen=1).pop()
-        to_images(pipeline.decode(last.latents), last.plan, pipeline.manifest)
+        to_images(pipeline.decode(last), last.plan, pipeline.manifest)
         total = time.perf_counter() - start
     return Drawing(total, seconds, last.total), last.plan
 

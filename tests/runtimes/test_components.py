@@ -134,6 +134,39 @@ def test_rows_in_pieces_are_the_same_rows(add_one, rows, batch, most):
     np.testing.assert_array_equal(result, data + 1)
 
 
+class Bounded(OrtRunner):
+    """Takes certain numbers of rows, and writes down which."""
+
+    def __init__(self, model, least, most):
+        super().__init__(model)
+        self.least, self.most, self.taken = least, most, []
+
+    def rows(self, name):
+        assert name == "x"
+        return self.least, self.most
+
+    def _run(self, feed, outputs):
+        self.taken.append(len(feed["x"]))
+        return super()._run(feed, outputs)
+
+
+@given(
+    rows=st.integers(1, 9),
+    least=st.integers(1, 4),
+    more=st.integers(0, 3),
+    most=st.none() | st.integers(1, 4),
+)
+def test_rows_that_an_engine_takes(add_one, rows, least, more, most):
+    data = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
+    with Bounded(add_one(None).model, least, least + more) as runner:
+        result = call_by_rows(runner, "x", data, ["y"], most)["y"]
+    np.testing.assert_array_equal(result, data + 1)
+    assert all(least <= taken <= least + more for taken in runner.taken)
+    # No more calls than needed, and no larger ones than asked for.
+    size = max(least, min(most or least + more, least + more))
+    assert len(runner.taken) == -(-rows // size)
+
+
 @pytest.mark.parametrize("model", ["float32", "float16"])
 @pytest.mark.parametrize("fed", [np.float16, np.float32, np.float64])
 def test_floats_are_cast_in_and_back(add_one, model, fed):

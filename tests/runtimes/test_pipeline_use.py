@@ -42,7 +42,8 @@ def test_the_public_call(sd):
     with kdexport.Pipeline.load(str(sd.folder), threads=1) as pipe:
         image = pipe("a cat", progress=seen.append, **SMALL)
         steps = list(pipe.generate(Request("a cat", **SMALL)))
-        pixels = pipe.decode(steps[-1].latents)
+        pixels = pipe.decode(steps[-1])
+        np.testing.assert_array_equal(pipe.decode(steps[-1].latents), pixels)
     assert image.size == (48, 48)
     np.testing.assert_array_equal(np.asarray(image), pixels[0])
     assert image.info["seed"] == "0"
