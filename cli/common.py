@@ -28,10 +28,14 @@ FOLDER = click.Path(file_okay=True, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 provider_option = click.option(
-    "--provider", help="What the engine runs on: cpu, cuda, …; the CPU where left out."
+    "--provider",
+    help="What it runs on: cpu, cuda, tensorrt, nv_tensorrt_rtx, …; the CPU where left out, of "
+    "TensorRT engines the first GPU.",
 )
 runtime_option = click.option(
-    "--runtime", help="The engine: onnxruntime, mil or coreml; the bundle's own where left out."
+    "--runtime",
+    help="What runs the bundle: onnxruntime, tensorrt-rtx, tensorrt, mil or coreml; its own where "
+    "left out.",
 )
 
 
@@ -188,6 +192,8 @@ def print_parity(record: ParityRecord) -> None:
         rows.append(["8-bit image", run.case, "", found, run.gate, _verdict(run.passed)])
     columns = ["what", "at", ">relative L2", ">PSNR dB", "gate", ""]
     print_table("Parity with diffusers in float32", columns, rows)
+    if "bfloat16" in record.runtime:
+        click.echo(f"Computed on the CPU as {record.runtime['bfloat16']}.")
 
 
 def require_export() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,13 +136,16 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_export(
-    request: ExportRequest, export: Callable[[Checkpoint, Report], Exported]
+    request: ExportRequest,
+    export: Callable[[Checkpoint, Report], Exported],
+    standing: Callable[[Checkpoint], Manifest | None] | None = None,
 ) -> Manifest | None:
     """Loads the model, exports it and prints what came of it.
 
     Args:
         request: What the user asked for.
         export: Makes the bundle and verifies it.
+        standing: Finds an output that is already what was asked for; nothing is done then.
 
     Returns:
         The manifest of the bundle; None where the result was printed as JSON.
@@ -150,17 +153,25 @@ def run_export(
     require_export()
     from ..core.folder import require_vacant
     from ..export.load import load_checkpoint
+    from .exporting import Exported
 
-    require_vacant(request.output, request.overwrite)
+    if standing is None:
+        require_vacant(request.output, request.overwrite)
     with progress(quiet=request.as_json) as report:
         checkpoint = load_checkpoint(request.model, request.hub(), request.extra)
-        exported = export(checkpoint, report)
+        kept = standing(checkpoint) if standing else None
+        if kept is not None:
+            exported = Exported(request.output, kept, None)
+        else:
+            exported = export(checkpoint, report)
     record = exported.verification.record if exported.verification else None
+    parity = record.to_json() if record else kept.parity if kept else None
     if request.as_json:
-        files = {each.path: each.bytes for each in exported.manifest.files}
-        parity = record.to_json() if record else None
-        print_json({"bundle": str(request.output), "files": files, "parity": parity})
+        print_exported(request.output, exported.manifest, parity, kept is not None)
         return None
+    if kept is not None:
+        click.echo(f"{request.output} was made from this request and is whole; nothing to do.")
+        return kept
     print_files(exported.manifest)
     if record:
         print_parity(record)
@@ -168,6 +179,21 @@ def run_export(
     output = request.output
     click.echo(f'Wrote {output}. Draw with: kdexport run {output} "a prompt"{control}')
     return exported.manifest
+
+
+def print_exported(
+    output: Path, manifest: Manifest, parity: Mapping[str, Any] | None, kept: bool = False
+) -> None:
+    """Prints a bundle as JSON.
+
+    Args:
+        output: The bundle.
+        manifest: Its manifest.
+        parity: What its verification found, or None.
+        kept: Whether it was there already.
+    """
+    files = {each.path: each.bytes for each in manifest.files}
+    print_json({"bundle": str(output), "files": files, "parity": parity, "kept": kept})
 
 
 def print_files(manifest: Manifest) -> None:

@@ -65,7 +65,7 @@ def export_and_verify(
 
     require_vacant(bundle, overwrite)
     if verify:
-        _require_reference(checkpoint)
+        require_reference(checkpoint)
     prepared = prepare_export(checkpoint, options)
     if verify:
         # Now, not after minutes of exporting.
@@ -73,7 +73,7 @@ def export_and_verify(
         allowed_size(prepared.shapes, (verify.height, verify.width), (size, size))
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         export_onnx(prepared, staging, report)
-        verification = _verify(staging, checkpoint, verify, report) if verify else None
+        verification = verify_staging(staging, checkpoint, verify, report) if verify else None
     return Exported(bundle, load_manifest(bundle), verification)
 
 
@@ -110,7 +110,7 @@ def export_coreml_and_verify(
     require_vacant(bundle, overwrite)
     recorded = options.precision == "fp16" or not skip_verification
     if recorded:
-        _require_reference(checkpoint)
+        require_reference(checkpoint)
     prepared = prepare_coreml(checkpoint, options)
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         runs: list[Trajectory] = []
@@ -146,7 +146,7 @@ def _measure(
     return measure
 
 
-def _require_reference(checkpoint: Checkpoint) -> None:
+def require_reference(checkpoint: Checkpoint) -> None:
     """Raises `DependencyError` where the reference would need peft, and there is none."""
     if checkpoint.adapters:
         from ..runtimes.torch_lora import require_peft
@@ -166,9 +166,10 @@ def _compare(
     return _accepted(verification, staging, "--precision fp32")
 
 
-def _verify(
+def verify_staging(
     staging: Path, checkpoint: Checkpoint, options: VerifyOptions, report: Report
 ) -> Verification:
+    """Verifies a bundle that is being made; raises `ParityError` where a gate failed."""
     from ..runtimes.verify import verify_bundle
 
     verification = verify_bundle(staging, checkpoint, options, report)
@@ -208,6 +209,8 @@ def require_parity(
     advice = "Please report this model with its parity figures"
     if any(each.startswith("palette") for each in precisions):
         advice = "Try more bits per weight"
+    elif "bf16" in precisions:
+        advice = "Try --precision fp16 (for ONNX mixed), whose errors are eight times smaller"
     elif "fp16" in precisions:
         advice = f"Try {instead}"
     elif "mixed" in precisions:

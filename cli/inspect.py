@@ -26,6 +26,7 @@ from .common import (
     print_table,
     require_export,
 )
+from .engines import print_engines
 
 
 @click.command()
@@ -101,6 +102,8 @@ def _inspect_bundle(bundle: Path, as_json: bool) -> None:
         if not spec.name.startswith("hidden_states.")
     ]
     print_table("Inputs and outputs", ["component", "", "name", "dtype", "shape"], rows)
+    if manifest.engines:
+        print_engines(manifest)
     rows = [[key, str(value)] for key, value in _facts(manifest).items()]
     print_table("Bundle (all files match their SHA-256)", ["what", "value"], rows)
 

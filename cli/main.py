@@ -17,6 +17,7 @@ from .common import show_warnings
 COMMANDS: dict[str, str] = {
     "onnx": "onnx:onnx",
     "coreml": "coreml:coreml",
+    "tensorrt": "tensorrt:tensorrt",
     "run": "run:run",
     "verify": "verify:verify",
     "inspect": "inspect:inspect",

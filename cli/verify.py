@@ -21,6 +21,7 @@ from .common import (
     require_export,
     runtime_option,
 )
+from .engines import say_not_executed
 from .world import captions_to_draw, print_quality, with_quality
 
 
@@ -108,6 +109,8 @@ def verify(
         print_json(record.to_json())
     else:
         print_parity(record)
+        if "tensorrt" in record.runtime:
+            say_not_executed(manifest)
         if record.quality:
             print_quality(record.quality)
     require_parity(record, "the bundle does not draw what the reference draws")

@@ -55,7 +55,7 @@ def test_every_dependency_is_pinned() -> None:
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
-        *(each for e in ("export", "cpu", "coreml", "dev") for each in extras[e]),
+        *(each for e in ("export", "cpu", "coreml", "tensorrt", "dev") for each in extras[e]),
     ]
     names = {re.split("[<>=!~;]", each)[0] for each in wanted}
     assert names - set(pinned("constraints.txt")) == set()

@@ -1,0 +1,103 @@
+"""Build engines, verify what they were built from, commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.checkpoint import Checkpoint
+from ..core.errors import BundleError
+from ..core.folder import require_vacant, whole_folder
+from ..core.manifest import MANIFEST_NAME, Manifest, check_files, load_manifest, save_manifest
+from ..core.options import VerifyOptions
+from ..core.tensorrt_options import TensorrtOptions
+from .common import Report
+from .exporting import Exported, require_reference, verify_staging
+
+
+def export_tensorrt_and_verify(
+    checkpoint: Checkpoint,
+    options: TensorrtOptions,
+    bundle: Path,
+    verify: VerifyOptions | None,
+    overwrite: bool,
+    report: Report,
+) -> Exported:
+    """Makes a TensorRT bundle, as `export_and_verify` makes an ONNX bundle.
+
+    The ONNX files are verified before the engines are built from them, which takes longer.
+
+    Args:
+        checkpoint: The pipeline.
+        options: How to export it.
+        bundle: The folder to make.
+        verify: How to verify it, or None to skip that.
+        overwrite: Replace an existing folder.
+        report: Told what is being done and how far it is.
+
+    Raises:
+        ParityError: A gate failed; no bundle is left.
+        KdexportError: The export or a build failed; no bundle is left.
+    """
+    from ..export.onnx_bundle import export_onnx
+    from ..export.tensorrt.bundle import add_engines, at_best_size
+    from ..export.tensorrt.prepare import prepare_tensorrt, request_digest
+
+    require_vacant(bundle, overwrite)
+    if verify:
+        require_reference(checkpoint)
+    prepared = prepare_tensorrt(checkpoint, options)
+    digest = request_digest(checkpoint, options, verify)
+    with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
+        manifest = at_best_size(export_onnx(prepared.onnx, staging, report), prepared.profile)
+        save_manifest(manifest, staging)
+        verification = verify_staging(staging, checkpoint, verify, report) if verify else None
+        manifest = load_manifest(staging)
+        profile = prepared.profile
+        add_engines(staging, manifest, options, prepared.gpus, profile, digest, report)
+    return Exported(bundle, load_manifest(bundle), verification)
+
+
+def engines_of_bundle(
+    source: Path, options: TensorrtOptions, bundle: Path, overwrite: bool, report: Report
+) -> Manifest:
+    """Builds engines from the ONNX files of a bundle, which are not exported again.
+
+    Args:
+        source: An ONNX bundle, or a TensorRT bundle that is to have other engines.
+        options: How to build them.
+        bundle: The folder to make.
+        overwrite: Replace an existing folder.
+        report: Told what is being done and how far it is.
+
+    Raises:
+        KdexportError: The source is no such bundle, or a build failed; no bundle is left.
+    """
+    from ..core.profiles import Profile, require_drawable
+    from ..export.tensorrt.bundle import add_engines, at_best_size, copy_bundle, rows_per_image
+    from ..export.tensorrt.targets import resolve_targets
+
+    require_vacant(bundle, overwrite)
+    gpus = resolve_targets(options)
+    known = load_manifest(source)
+    needed = sum(each.bytes for each in known.files) * (1 + len(gpus))
+    profile = Profile.parse(options.profile, (known.defaults.height, known.defaults.width))
+    require_drawable(profile, known.shapes, rows_per_image(known))
+    with whole_folder(bundle, needed_bytes=needed, overwrite=overwrite) as staging:
+        manifest = at_best_size(copy_bundle(source, staging), profile)
+        add_engines(staging, manifest, options, gpus, profile, None, report)
+    return load_manifest(bundle)
+
+
+def unchanged(bundle: Path, digest: str) -> Manifest | None:
+    """The manifest of a whole bundle that was made from the same request, else None."""
+    if not (bundle / MANIFEST_NAME).is_file():
+        return None
+    try:
+        manifest = load_manifest(bundle)
+        if manifest.request != digest:
+            return None
+        check_files(manifest, bundle)
+    except BundleError:
+        # Damaged or of another version: it is made again, where that is allowed.
+        return None
+    return manifest
