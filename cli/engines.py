@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ..core.engines import ENGINES
 from ..core.errors import listing
 from ..core.gpus import gpus_of
 from ..core.manifest import EngineRecord, Manifest
 from .common import megabytes, print_table
-
-_LIBRARIES = {"rtx": "TensorRT for RTX", "native": "TensorRT"}
 
 
 def print_engines(manifest: Manifest) -> None:
@@ -19,7 +18,7 @@ def print_engines(manifest: Manifest) -> None:
         [
             each.file,
             f"{each.capability} ({listing(gpus_of(each.capability), 3)})",
-            f"{_LIBRARIES[each.kind]} {each.tensorrt}",
+            f"{ENGINES[each.kind].title} {each.tensorrt}",
             megabytes(sizes[each.file]),
             each.key[:12],
         ]

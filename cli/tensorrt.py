@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from ..core.checkpoint import Checkpoint
+from ..core.engines import ENGINES
 from ..core.errors import BundleError, OptionError
 from ..core.manifest import MANIFEST_NAME, Manifest
 from ..core.options import ModelOptions
 from ..core.tensorrt_options import (
     DEFAULT_GPUS,
-    ENGINES,
     TENSORRT_ATTENTIONS,
     TENSORRT_PRECISIONS,
     TensorrtOptions,

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .engines import ENGINES
 from .errors import OptionError
 from .gpus import resolve_gpu
 from .options import DEFAULT_SCHEDULERS, require_choice
 from .profiles import Profile
 
-# Kinds of engines, and the Python package that builds each.
-ENGINES: Mapping[str, str] = {"rtx": "tensorrt_rtx", "native": "tensorrt"}
 TENSORRT_PRECISIONS = ("fp16", "bf16", "fp32")
 TENSORRT_ATTENTIONS = ("portable", "native")
 COMPATIBILITIES = ("none", "ampere-plus", "same-capability")
@@ -93,4 +92,4 @@ class TensorrtOptions:
     @property
     def library(self) -> str:
         """The Python package that builds the engines."""
-        return ENGINES[self.engine]
+        return ENGINES[self.engine].module

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from ..core.dimensions import scaled
 from ..core.errors import CheckpointError
-from .dimensions import scaled
 from .wrap import Port, unet_factor
 
 MID = "mid_block_residual"

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ..core.dimensions import evaluate
 from ..core.errors import ExportError, listing
 from ..core.manifest import TensorSpec
-from .dimensions import evaluate
 from .passes.fold_transposes import fold_transposes
 from .passes.name_ports import name_ports
 from .passes.simplify import simplify

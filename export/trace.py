@@ -11,8 +11,8 @@ import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ..core.dimensions import evaluate, split_size
 from ..core.errors import ExportError
-from .dimensions import evaluate, split_size
 from .lower import lower
 from .upsampling import drop_branches
 from .wrap import Port, Wrapped

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.dimensions import scaled
 from .attention import ExportAttention
-from .dimensions import scaled
 from .residuals import pixels_per_cell, residual_ports
 from .wrap import Port, WrappedNet, WrappedUnet
 

@@ -9,13 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..core.engines import ENGINES
 from ..core.errors import BundleError, OptionError, choices
 from ..core.manifest import Component, EngineRecord, Manifest
 from .base import Runner
 from .components import Components
 from .coreml_component import CoremlComponent
 from .loop import Loop
-from .tensorrt.libraries import LIBRARIES
 
 # Name to "module:class" of a `Runner`; all but those of `ENGINE_KINDS` have a `create` method.
 RUNTIMES = {
@@ -36,7 +36,7 @@ BACKENDS = {
 }
 
 # The kind of built engine that a runtime needs, as `EngineRecord.kind` has it.
-ENGINE_KINDS = {library.runtime: kind for kind, library in LIBRARIES.items()}
+ENGINE_KINDS = {library.runtime: kind for kind, library in ENGINES.items()}
 
 Maker = Callable[[Component], Runner]
 
@@ -185,5 +185,5 @@ def _default_runtime(manifest: Manifest) -> str:
         from .tensorrt.machine import gpu_present
 
         if gpu_present():
-            return LIBRARIES[manifest.engines[0].kind].runtime
+            return ENGINES[manifest.engines[0].kind].runtime
     return "onnxruntime"

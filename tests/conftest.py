@@ -11,6 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
+
+# Tests that run side by side, on machines that do other things, say nothing about time.
+settings.register_profile("kdexport", deadline=None)
+settings.load_profile("kdexport")
 
 # Tiny models: with more threads, tests that run side by side only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

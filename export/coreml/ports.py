@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.dimensions import evaluate
 from ...core.errors import OptionError
-from ..dimensions import evaluate
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from ...core.dimensions import split_size
 from ...core.errors import OptionError, listing
-from ..dimensions import split_size
 from .toolbox import TARGETS
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dimensions import scaled
+from ...core.dimensions import scaled
 from ..residuals import pixels_per_cell, residual_ports
 from .epsilon import ToEpsilon
 from .ports import ApplePort

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...core.engines import ENGINES
 from ...core.errors import OptionError
-from .libraries import LIBRARIES, tensorrt
+from .libraries import tensorrt
 from .memory import require_memory
 from .monitor import Progress
 from .network import require_own_operators
@@ -40,7 +41,7 @@ def check_request(request: EngineRequest) -> None:
     tensorrt(request.kind)
     require_target(request.kind, request.capability)
     graph = request.graph
-    require_own_operators(graph, request.role, LIBRARIES[request.kind].title)
+    require_own_operators(graph, request.role, ENGINES[request.kind].title)
     require_types(graph.dtypes, request.capability, f"The ONNX file of '{request.role}'")
     require_profile(graph.inputs, request.ranges, request.role)
     require_compatibility(request.settings.compatibility, request.capability)

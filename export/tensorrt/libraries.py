@@ -5,43 +5,21 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...core.engines import import_library
 from ...core.errors import DependencyError, first_line
 
-_RTX_PACKAGE = "pip install kdexport[tensorrt]"
+# The end of the sentence where a package is missing.
+_INSTEAD: Mapping[str, str] = {
+    "rtx": "",
+    "native": ", on a machine with an NVIDIA GPU, or choose --engine rtx, which needs neither",
+}
 
 # What TensorRT wraps a message in: `Error Code 4: API Usage Error (… In validate at /…/x.cpp:12)`.
 _WRAPPED = re.compile(r".*?Error Code \d+: [\w ]+\((.*?)\.?( In \w+ at [^()]*)?\)$", re.DOTALL)
 # It looks for a GPU now and then, and builds all the same where there is none.
 _NO_GPU = "catchCudaError"
-
-
-@dataclass(frozen=True)
-class Library:
-    """A package that builds engines.
-
-    Attributes:
-        module: What Python imports.
-        title: What NVIDIA calls it.
-        needs: What it takes to have it, for "install …".
-    """
-
-    module: str
-    title: str
-    needs: str
-
-
-LIBRARIES: Mapping[str, Library] = {
-    "rtx": Library("tensorrt_rtx", "TensorRT for RTX", f"it with `{_RTX_PACKAGE}`"),
-    "native": Library(
-        "tensorrt",
-        "TensorRT",
-        "NVIDIA's `tensorrt` package (on a Jetson the one of JetPack) on a machine with an NVIDIA "
-        "GPU, or choose --engine rtx, which needs neither",
-    ),
-}
 
 
 class Log(Protocol):
@@ -57,23 +35,8 @@ class Log(Protocol):
 
 
 def tensorrt(kind: str) -> Any:
-    """The package that builds a kind of engine.
-
-    Args:
-        kind: A key of `LIBRARIES`.
-
-    Raises:
-        DependencyError: It is not installed, or a library that it needs is missing.
-    """
-    library = LIBRARIES[kind]
-    try:
-        return importlib.import_module(library.module)
-    # The packages raise an OSError or a RuntimeError where one of their own libraries is missing.
-    except (ImportError, OSError, RuntimeError) as error:
-        raise DependencyError(
-            f"Building engines with {library.title} needs the Python package `{library.module}`, "
-            f"which cannot be imported ({first_line(error)}); install {library.needs}."
-        ) from error
+    """The package that builds a kind of engine; raises `DependencyError` where it is missing."""
+    return import_library(kind, "Building engines", _INSTEAD[kind])
 
 
 def polygraphy() -> Any:
@@ -88,7 +51,7 @@ def polygraphy() -> Any:
     except ImportError as error:
         raise DependencyError(
             f"Building engines with TensorRT needs Polygraphy ({first_line(error)}); install it "
-            f"with `{_RTX_PACKAGE}`."
+            "with `pip install kdexport[tensorrt]`."
         ) from error
     logger.module_severity = logger.CRITICAL
     return backend

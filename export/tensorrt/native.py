@@ -14,13 +14,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...core.engines import ENGINES
 from ...core.errors import ExportError, OptionError, choices, first_line
-from .libraries import LIBRARIES, polygraphy, polygraphy_error, tensorrt
+from .libraries import polygraphy, polygraphy_error, tensorrt
 from .monitor import Progress, Shares, make_monitor
 from .network import Network, parse_network
 from .request import EngineRequest
 
-_TITLE = LIBRARIES["native"].title
+_TITLE = ENGINES["native"].title
 _LEVELS = {"ampere-plus": "AMPERE_PLUS", "same-capability": "SAME_COMPUTE_CAPABILITY"}
 # Layers that move or make numbers and do not compute; some of them refuse to be given a precision.
 _PASSIVE = ("CONSTANT", "SHAPE", "IDENTITY", "CAST", "SHUFFLE", "CONCATENATION", "GATHER", "SLICE")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...core.engines import ENGINES
 from ...core.errors import ExportError, OptionError
 from ...core.gpus import target_name
-from .libraries import LIBRARIES, tensorrt
+from .libraries import tensorrt
 from .monitor import Progress, Shares, make_monitor
 from .network import parse_network
 from .profile import add_profile
 from .request import EngineRequest
 
-_TITLE = LIBRARIES["rtx"].title
+_TITLE = ENGINES["rtx"].title
 
 
 def build_rtx(request: EngineRequest, output: Path, progress: Progress) -> None:

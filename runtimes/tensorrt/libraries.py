@@ -7,68 +7,22 @@ packages but no driver; a call that succeeds on a device was never executed.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from ...core.engines import import_library
 from ...core.errors import DependencyError, ProviderError, RunError, first_line
-
-
-@dataclass(frozen=True)
-class Library:
-    """A TensorRT that runs engines.
-
-    Attributes:
-        module: What Python imports.
-        title: What NVIDIA calls it.
-        install: How to get it.
-        runtime: What `--runtime` calls it.
-    """
-
-    module: str
-    title: str
-    install: str
-    runtime: str
-
-
-# By kind of engine, as `EngineRecord.kind` has it.
-LIBRARIES: Mapping[str, Library] = {
-    "rtx": Library(
-        "tensorrt_rtx",
-        "TensorRT for RTX",
-        "install it with `pip install kdexport[tensorrt]`",
-        "tensorrt-rtx",
-    ),
-    "native": Library(
-        "tensorrt",
-        "TensorRT",
-        "install NVIDIA's `tensorrt` package, or the one that came with JetPack",
-        "tensorrt",
-    ),
-}
 
 _MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
 
 
-def tensorrt_library(kind: str) -> ModuleType:
-    """Imports the library that runs engines of a kind.
-
-    Args:
-        kind: A key of `LIBRARIES`.
-
-    Raises:
-        DependencyError: It is not installed, or a library that it needs is missing.
-    """
-    library = LIBRARIES[kind]
-    try:
-        return importlib.import_module(library.module)
-    # The package raises an OSError where one of its own libraries is missing.
-    except (ImportError, OSError) as error:
-        raise DependencyError(
-            f"Running the engines of this bundle needs {library.title} ({first_line(error)}); "
-            f"{library.install}, or choose the runtime 'onnxruntime'."
-        ) from error
+def tensorrt_library(kind: str) -> Any:
+    """The package that runs a kind of engine; raises `DependencyError` where it is missing."""
+    return import_library(
+        kind, "Running the engines of this bundle", ", or choose the runtime 'onnxruntime'"
+    )
 
 
 @dataclass(frozen=True)

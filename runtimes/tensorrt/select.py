@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ...core.engines import ENGINES
 from ...core.errors import ProviderError, listing
 from ...core.gpus import target_name
 from ...core.manifest import EngineRecord, Manifest
-from .libraries import LIBRARIES
 
 _AMPERE = (8, 0)
 # The first version that builds and runs version compatible engines.
@@ -91,7 +91,7 @@ def capability_of(target: str) -> tuple[int, int]:
 def _select(
     role: str, engines: Iterable[EngineRecord], kind: str, machine: Machine
 ) -> EngineRecord:
-    title = LIBRARIES[kind].title
+    title = ENGINES[kind].title
     own = [each for each in engines if each.role == role]
     of_kind = [each for each in own if each.kind == kind]
     if not of_kind:
@@ -102,7 +102,7 @@ def _select(
         raise ProviderError(
             f"The engines of '{role}' are for {targets}, but this machine's {machine.gpu} is "
             f"{machine.target}; build one with `kdexport tensorrt --gpu {machine.target}` "
-            f"(--engine native where {LIBRARIES['rtx'].title} does not know the GPU), or choose "
+            f"(--engine native where {ENGINES['rtx'].title} does not know the GPU), or choose "
             "the runtime 'onnxruntime'."
         )
     usable = [each for each in here if fits_version(each, machine.tensorrt)]
@@ -123,9 +123,9 @@ def _lacks_kind(role: str, own: Iterable[EngineRecord], kind: str) -> str:
             f"The bundle has no engine of '{role}'; build it again with `kdexport tensorrt`, or "
             "choose the runtime 'onnxruntime'."
         )
-    other = LIBRARIES[others[0]]
+    other = ENGINES[others[0]]
     return (
-        f"The bundle has no engine of '{role}' for {LIBRARIES[kind].title}, only one for "
+        f"The bundle has no engine of '{role}' for {ENGINES[kind].title}, only one for "
         f"{other.title}; choose the runtime '{other.runtime}', or build one with "
         f"`kdexport tensorrt --engine {kind}`."
     )

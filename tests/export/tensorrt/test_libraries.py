@@ -48,7 +48,7 @@ def broken(monkeypatch):
 def test_rtx_missing(broken, error):
     broken("tensorrt_rtx", error)
     message = (
-        r"^Building engines with TensorRT for RTX needs the Python package `tensorrt_rtx`, which "
+        r"^Building engines needs TensorRT for RTX, whose Python package `tensorrt_rtx` "
         r"cannot be imported \(libtensorrt_rtx\.so\.1: cannot open shared object file\); install "
         r"it with `pip install kdexport\[tensorrt\]`\.$"
     )
@@ -60,9 +60,9 @@ def test_rtx_missing(broken, error):
 def test_native_missing(broken):
     broken("tensorrt", ImportError("No module named 'tensorrt'"))
     message = (
-        r"^Building engines with TensorRT needs the Python package `tensorrt`, which cannot be "
-        r"imported \(No module named 'tensorrt'\); install NVIDIA's `tensorrt` package \(on a "
-        r"Jetson the one of JetPack\) on a machine with an NVIDIA GPU, or choose --engine rtx, "
+        r"^Building engines needs TensorRT, whose Python package `tensorrt` cannot be "
+        r"imported \(No module named 'tensorrt'\); install NVIDIA's `tensorrt` package, on a "
+        r"Jetson the one of JetPack, on a machine with an NVIDIA GPU, or choose --engine rtx, "
         r"which needs neither\.$"
     )
     with pytest.raises(DependencyError, match=message):

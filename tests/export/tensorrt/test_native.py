@@ -133,7 +133,7 @@ def test_a_build_that_fails(native, build):
 
 
 def test_without_tensorrt(build):
-    with pytest.raises(DependencyError, match=r"NVIDIA's `tensorrt` package \(on a Jetson"):
+    with pytest.raises(DependencyError, match=r"NVIDIA's `tensorrt` package, on a Jetson"):
         build()
 
 
