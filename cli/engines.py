@@ -10,6 +10,9 @@ from ..core.gpus import gpus_of
 from ..core.manifest import EngineRecord, Manifest
 from .common import megabytes, print_table
 
+# Settings of a build that say nothing.
+_USUAL = ("none", None)
+
 
 def print_engines(manifest: Manifest) -> None:
     """Prints the engines of a bundle: target, library, profile, size and identity."""
@@ -18,7 +21,7 @@ def print_engines(manifest: Manifest) -> None:
         [
             each.file,
             f"{each.capability} ({listing(gpus_of(each.capability), 3)})",
-            f"{ENGINES[each.kind].title} {each.tensorrt}",
+            _built_with(each),
             megabytes(sizes[each.file]),
             each.key[:12],
         ]
@@ -40,6 +43,12 @@ def say_not_executed(manifest: Manifest) -> None:
         f"Engines for {', '.join(targets)} built, not executed here: compared were the ONNX files "
         "that they were built from. Run `kdexport verify` on such a GPU to compare the engines."
     )
+
+
+def _built_with(engine: EngineRecord) -> str:
+    """The library, and the settings that somebody chose."""
+    chosen = [f"{name} {value}" for name, value in engine.settings.items() if value not in _USUAL]
+    return ", ".join([f"{ENGINES[engine.kind].title} {engine.tensorrt}", *chosen])
 
 
 def _one_per_role(manifest: Manifest) -> list[EngineRecord]:
