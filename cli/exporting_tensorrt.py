@@ -41,11 +41,16 @@ def export_tensorrt_and_verify(
     from ..export.onnx_bundle import export_onnx
     from ..export.tensorrt.bundle import add_engines, at_best_size
     from ..export.tensorrt.prepare import prepare_tensorrt, request_digest
+    from ..runtimes.plan import allowed_size
 
     require_vacant(bundle, overwrite)
     if verify:
         require_reference(checkpoint)
     prepared = prepare_tensorrt(checkpoint, options)
+    if verify:
+        # Now, not after minutes of exporting.
+        best = prepared.profile.height.optimum, prepared.profile.width.optimum
+        allowed_size(prepared.onnx.shapes, (verify.height, verify.width), best)
     digest = request_digest(checkpoint, options, verify)
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         manifest = at_best_size(export_onnx(prepared.onnx, staging, report), prepared.profile)
@@ -74,12 +79,14 @@ def engines_of_bundle(
     """
     from ..core.profiles import Profile, require_drawable
     from ..export.tensorrt.bundle import add_engines, at_best_size, copy_bundle, rows_per_image
+    from ..export.tensorrt.cache import engine_bytes
     from ..export.tensorrt.targets import resolve_targets
 
     require_vacant(bundle, overwrite)
     gpus = resolve_targets(options)
     known = load_manifest(source)
-    needed = sum(each.bytes for each in known.files) * (1 + len(gpus))
+    engines = sum(engine_bytes(known.bytes_of(each)) for each in known.components)
+    needed = sum(each.bytes for each in known.files) + len(gpus) * engines
     profile = Profile.parse(options.profile, (known.defaults.height, known.defaults.width))
     require_drawable(profile, known.shapes, rows_per_image(known))
     with whole_folder(bundle, needed_bytes=needed, overwrite=overwrite) as staging:

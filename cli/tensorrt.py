@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ..core.checkpoint import Checkpoint
 from ..core.engines import ENGINES
 from ..core.errors import BundleError, OptionError
 from ..core.manifest import MANIFEST_NAME, Manifest
-from ..core.options import ModelOptions
 from ..core.tensorrt_options import (
     DEFAULT_GPUS,
     TENSORRT_ATTENTIONS,
@@ -30,6 +30,15 @@ from .export_options import (
 )
 from .exporting import Exported
 from .exporting_tensorrt import engines_of_bundle, export_tensorrt_and_verify, unchanged
+
+# What may be said about engines that are built from a bundle; all else is about its ONNX files,
+# how they are exported and compared.
+_OF_BUNDLES = frozenset(
+    {
+        *("model", "output", "overwrite", "as_json", "no_verify", "token", "offline"),
+        *("gpus", "engine", "profile", "timing_cache", "compatibility", "level"),
+    }
+)
 
 
 @click.command()
@@ -148,12 +157,8 @@ def _require_own_onnx(folder: Path) -> None:
 
 
 def _run_on_bundle(request: ExportRequest, options: TensorrtOptions) -> None:
-    """Builds engines for a bundle, whose model is as it is."""
-    if request.extra != ModelOptions() or request.with_encoder:
-        raise OptionError(
-            f"'{request.model}' is a bundle, whose model cannot be changed; leave out --lora, "
-            "--decoder and what else changes a model, or name the model itself."
-        )
+    """Builds engines for a bundle, whose ONNX files are as they are."""
+    _require_none_of_the_model(request.model)
     require_export()
     with progress(quiet=request.as_json) as report:
         manifest = engines_of_bundle(
@@ -164,3 +169,18 @@ def _run_on_bundle(request: ExportRequest, options: TensorrtOptions) -> None:
         return
     print_files(manifest)
     print_engines(manifest)
+    if manifest.parity is not None:
+        say_not_executed(manifest)
+
+
+def _require_none_of_the_model(bundle: str) -> None:
+    """Raises `OptionError` where an option was given that a bundle cannot follow."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in _OF_BUNDLES:
+            raise OptionError(
+                f"'{bundle}' is a bundle, whose model cannot be changed; leave out "
+                f"{parameter.opts[0]}, or name the model itself."
+            )

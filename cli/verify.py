@@ -94,14 +94,15 @@ def verify(
             bundle, checkpoint, options, report, runtime=runtime, provider=provider
         )
         if captions:
+            ran = verification.record.runtime
             verification, _ = with_quality(
                 verification,
                 bundle,
                 checkpoint,
                 captions,
                 report,
-                runtime=runtime,
-                provider=provider,
+                runtime=ran["engine"],
+                provider=ran["provider"],
             )
     save_verification(verification, bundle)
     record = verification.record

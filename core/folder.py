@@ -8,12 +8,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import BundleError, DiskSpaceError
 
 _BLOCK = 1 << 20
+
+# A system that does not let a program write; the last is a volume that nobody writes to.
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -45,7 +48,9 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
             shutil.rmtree(staging, ignore_errors=True)
     except BaseException as error:
         for folder in reversed(made):
-            folder.rmdir()
+            # Another process may have something in it by now, as in the user's cache.
+            with suppress(OSError):
+                folder.rmdir()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskSpaceError(
                 f"The disk filled up while '{target}' was written, and nothing was kept; free "
@@ -76,7 +81,8 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 
 def user_cache() -> Path:
     """The user's cache folder of this package: `$KDEXPORT_CACHE`, or `~/.cache/kdexport`."""
-    return Path(os.environ.get("KDEXPORT_CACHE", "~/.cache/kdexport")).expanduser()
+    # Empty is as good as not set, and not the working folder.
+    return Path(os.environ.get("KDEXPORT_CACHE") or "~/.cache/kdexport").expanduser()
 
 
 def sha256_of(path: Path) -> str:
@@ -104,7 +110,9 @@ def _make_staging(target: Path, needed_bytes: int, made: list[Path]) -> Path:
             made.append(each)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         staging.chmod(0o755)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
         raise BundleError(
             f"'{folder}' cannot be written to ({error.strerror}); choose another folder."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,17 @@ from .registry import Engine, require_runtime
 from .request import Request
 
 Progress = Callable[[Step], None]
+
+
+class NotExecutedWarning(UserWarning):
+    """A TensorRT bundle is run without its engines, for nobody chose and there is no GPU."""
+
+    def __str__(self) -> str:
+        return (
+            "There is no NVIDIA GPU, so the bundle's engines are not executed: ONNX Runtime runs "
+            "the ONNX files that they were built from; choose the runtime 'onnxruntime' where that "
+            "is what you want."
+        )
 
 
 class Pipeline:
@@ -59,7 +71,7 @@ class Pipeline:
             bundle: The folder with `manifest.json`.
             runtime: The engine, a key of `runtimes.registry.RUNTIMES`; None takes the one that
                 reads such bundles here, which for a TensorRT bundle is that of its engines where
-                there is an NVIDIA GPU, and ONNX Runtime elsewhere.
+                there is an NVIDIA GPU, and ONNX Runtime elsewhere, with a warning.
             provider: What the engine runs on, such as `cpu` or `cuda`; None takes the CPU, for
                 TensorRT engines the first GPU, for Core ML itself the compute units that the
                 bundle was made for.
@@ -80,6 +92,8 @@ class Pipeline:
             require_runtime(runtime)
         manifest = load_manifest(folder)
         engine = Engine.choose(manifest, folder, runtime, provider, threads)
+        if runtime is None and manifest.engines and not engine.engines:
+            warnings.warn(NotExecutedWarning(), stacklevel=2)
         if check:
             check_files(manifest, folder)
         loop = engine.loop(manifest, folder, low_memory)

@@ -112,6 +112,15 @@ def test_it_draws_without_a_gpu(bundle):
         assert np.asarray(pipeline("a red boat", steps=2, seed=1)).std() > 1
 
 
+def test_a_run_says_what_is_not_executed(bundle, tmp_path, call, recwarn):
+    given = ("run", bundle, "a red boat", "--steps", 2, "-o", tmp_path / "a.png")
+    status, out, err = call(*given, "--json")
+    assert status == 0
+    assert json.loads(out)["steps"] == 2
+    assert "engines are not executed" in err.replace("\n", " ")
+    assert "not executed" not in call(*given, "--runtime", "onnxruntime")[2]
+
+
 def test_a_truncated_engine_is_refused(bundle, tmp_path, call):
     shutil.copytree(bundle, tmp_path / "copy")
     engine = tmp_path / "copy" / "unet.sm89.rtx.engine"
@@ -132,6 +141,7 @@ def test_a_truncated_engine_is_refused(bundle, tmp_path, call):
         (("--profile", "depth=4"), "depth"),
         (("--profile", "height=60"), "multiple of"),
         (("--level", 3), "native"),
+        (("--verify-size", 64, 8), "64"),
     ],
 )
 def test_refusals(micro_pipeline, tmp_path, call, options, complaint):
@@ -157,5 +167,9 @@ def test_a_bundle_that_engines_cannot_be_built_from(tmp_path, micro_pipeline, ca
     assert "--attention portable" in err
     status, _, err = call("tensorrt", fused, "-o", tmp_path / "b", "--lora", "x")
     assert status == 1
-    assert "model cannot be changed" in err
+    assert "model cannot be changed; leave out --lora" in err
+    for given in (("--precision", "fp16"), ("--attention", "native"), ("--max-steps", 4)):
+        status, _, err = call("tensorrt", fused, "-o", tmp_path / "b", *given)
+        assert status == 1
+        assert f"leave out {given[0]}" in err
     assert not (tmp_path / "b").exists()

@@ -33,11 +33,12 @@ def build_engine(request: EngineRequest, output: Path, progress: Progress) -> No
             failed.
     """
     check_request(request)
+    require_memory(request.graph.bytes, request.role)
     run_build(request, output, progress)
 
 
 def check_request(request: EngineRequest) -> None:
-    """Everything that is known before a build; raises as `build_engine`."""
+    """Everything that is known before a build but free memory; raises as `build_engine`."""
     tensorrt(request.kind)
     require_target(request.kind, request.capability)
     graph = request.graph
@@ -45,10 +46,13 @@ def check_request(request: EngineRequest) -> None:
     require_types(graph.dtypes, request.capability, f"The ONNX file of '{request.role}'")
     require_profile(graph.inputs, request.ranges, request.role)
     require_compatibility(request.settings.compatibility, request.capability)
-    cache = request.settings.timing_cache
+    require_timing_cache(request.settings.timing_cache)
+
+
+def require_timing_cache(cache: Path | None) -> None:
+    """Raises `OptionError` where the file for timings could not be written."""
     if cache is not None and not cache.absolute().parent.is_dir():
         raise OptionError(
             f"The timing cache '{cache}' lies in a folder that does not exist; make the folder, or "
             "choose another file."
         )
-    require_memory(graph.bytes, request.role)

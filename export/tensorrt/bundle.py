@@ -26,6 +26,7 @@ from ...core.parity import NOT_EXECUTED
 from ...core.profiles import Profile, shape_ranges
 from ...core.tensorrt_options import TensorrtOptions
 from ..bundle_files import write_json
+from .build import check_request
 from .cache import cached_engine
 from .key import engine_key
 from .libraries import library_version
@@ -100,11 +101,15 @@ def add_engines(
         DependencyError: The library is not installed.
     """
     version = library_version(options.engine)
-    records = [
-        _build(bundle, component, manifest, options, profile, gpu, version, report)
+    requests = [
+        _request(bundle, component, manifest, options, profile, gpu)
         for component in manifest.components
         for gpu in gpus
     ]
+    for wanted in requests:
+        # Of the last one too before minutes of building the first.
+        check_request(wanted)
+    records = [_build(bundle, each, version, report) for each in requests]
     report("hashing", 0.0)
     tools = {**manifest.tools, options.library: version}
     made = replace(
@@ -134,37 +139,38 @@ def rows_per_image(manifest: Manifest) -> int:
     return 2 if is_guided(manifest.defaults.guidance, manifest.guidance_embedding) else 1
 
 
-def _build(
+def _request(
     bundle: Path,
     component: Component,
     manifest: Manifest,
     options: TensorrtOptions,
     profile: Profile,
     gpu: Gpu,
-    version: str,
-    report: Report,
-) -> EngineRecord:
-    what = f"{component.role}: engine for {gpu.target}"
-    report(what, 0.0)
-    ranges = shape_ranges(component, profile, rows_per_image(manifest), manifest.latents.factor)
-    request = EngineRequest(
+) -> EngineRequest:
+    factor = manifest.latents.factor
+    return EngineRequest(
         role=component.role,
         onnx=bundle / component.file,
         kind=options.engine,
         capability=gpu.capability,
-        ranges=ranges,
+        ranges=shape_ranges(component, profile, rows_per_image(manifest), factor),
         settings=settings_of(options),
     )
-    file = file_name(component.role, options.engine, gpu.capability)
+
+
+def _build(bundle: Path, request: EngineRequest, version: str, report: Report) -> EngineRecord:
+    what = f"{request.role}: engine for {request.target}"
+    report(what, 0.0)
+    file = file_name(request.role, request.kind, request.capability)
     cached_engine(request, bundle / file, lambda share: report(what, share))
     return EngineRecord(
-        role=component.role,
+        role=request.role,
         file=file,
-        kind=options.engine,
-        capability=gpu.target,
+        kind=request.kind,
+        capability=request.target,
         tensorrt=version,
         key=engine_key(request, version),
-        profile=ranges,
+        profile=request.ranges,
         settings=request.settings.to_json(),
     )
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from ...core.errors import BundleError, DiskSpaceError
 from ...core.folder import sha256_of, user_cache, whole_folder
 from .build import build_engine
 from .key import engine_key
@@ -25,6 +26,11 @@ def cache_folder() -> Path:
     return user_cache() / "engines"
 
 
+def engine_bytes(onnx_bytes: int) -> int:
+    """Estimate of the size of an engine, from that of its ONNX file and weights."""
+    return onnx_bytes + _CODE_BYTES
+
+
 def cached_engine(request: EngineRequest, output: Path, progress: Progress) -> bool:
     """Puts an engine at `output`, built now or taken from the cache; whole or not at all.
 
@@ -38,18 +44,40 @@ def cached_engine(request: EngineRequest, output: Path, progress: Progress) -> b
 
     Raises:
         KdexportError: See `build_engine`.
+        BundleError: Nothing can be written to the cache.
         DiskSpaceError: The disk of the cache is too small for it.
     """
     entry = cache_folder() / engine_key(request, library_version(request.kind))
-    found = _is_whole(entry)
-    if not found:
-        _build(request, entry, progress)
-    _place(entry / _ENGINE, output)
-    return found
+    if _taken(entry, output):
+        return True
+    try:
+        _build(request, entry, output, progress)
+    except OSError:
+        # Two builds of one engine that end at once are in each other's way; either's will do.
+        if not _taken(entry, output):
+            raise
+    except (BundleError, DiskSpaceError) as error:
+        raise type(error)(
+            f"{str(error).rstrip('.')}; it is the cache of engines, which the variable "
+            "KDEXPORT_CACHE puts elsewhere."
+        ) from error
+    return False
 
 
-def _build(request: EngineRequest, entry: Path, progress: Progress) -> None:
-    needed = request.graph.bytes + _CODE_BYTES
+def _taken(entry: Path, output: Path) -> bool:
+    """Puts the engine of a whole entry at `output`; whether there is one."""
+    try:
+        if not _is_whole(entry):
+            return False
+        _place(entry / _ENGINE, output)
+    except FileNotFoundError:
+        # Another process is replacing the entry.
+        return False
+    return True
+
+
+def _build(request: EngineRequest, entry: Path, output: Path, progress: Progress) -> None:
+    needed = engine_bytes(request.graph.bytes)
     with whole_folder(entry, needed_bytes=needed, overwrite=True) as staging:
         build_engine(request, staging / _ENGINE, progress)
         record = {
@@ -59,6 +87,8 @@ def _build(request: EngineRequest, entry: Path, progress: Progress) -> None:
             "target": request.target,
         }
         (staging / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        # From here, where no other process replaces it.
+        _place(staging / _ENGINE, output)
 
 
 def _is_whole(entry: Path) -> bool:

@@ -16,9 +16,11 @@ from ...core.tensorrt_options import TensorrtOptions
 from ..bundle_files import source_record, tool_versions
 from ..parts import pipeline_parts
 from ..prepare import PreparedExport, prepare_pipeline
+from .build import require_timing_cache
+from .cache import engine_bytes
 from .libraries import library_version
 from .memory import require_memory
-from .targets import resolve_targets
+from .targets import named_targets, resolve_targets
 
 # Precision of the engines to the precision of the ONNX files that they are built from: hazards are
 # in float32 inside a float16 graph, since TensorRT computes strictly in the types that it is given.
@@ -43,8 +45,9 @@ class PreparedTensorrt:
 
     @property
     def bytes_needed(self) -> int:
-        """Upper bound of what the bundle takes on disk: an engine is as large as its ONNX file."""
-        return self.onnx.bytes_needed * (1 + len(self.gpus))
+        """Estimate of what the bundle takes on disk, generous for weights."""
+        engines = self.onnx.bytes_needed + len(self.onnx.parts) * engine_bytes(0)
+        return self.onnx.bytes_needed + len(self.gpus) * engines
 
 
 def prepare_tensorrt(checkpoint: Checkpoint, options: TensorrtOptions) -> PreparedTensorrt:
@@ -58,6 +61,7 @@ def prepare_tensorrt(checkpoint: Checkpoint, options: TensorrtOptions) -> Prepar
     """
     library_version(options.engine)
     gpus = resolve_targets(options)
+    require_timing_cache(options.timing_cache)
     pipeline = prepare_pipeline(
         checkpoint, options.schedulers, options.max_steps, options.with_encoder, []
     )
@@ -77,12 +81,19 @@ def prepare_tensorrt(checkpoint: Checkpoint, options: TensorrtOptions) -> Prepar
 def request_digest(
     checkpoint: Checkpoint, options: TensorrtOptions, verify: VerifyOptions | None
 ) -> str:
-    """SHA-256 of all that a bundle depends on: weights, options and the versions of the tools."""
+    """SHA-256 of all that a bundle depends on: weights, options and the versions of the tools.
+
+    Raises:
+        ProviderError: The GPU of this machine is named, and there is none.
+        DependencyError: The library that builds such engines is not installed.
+    """
     asked = {
         "source": asdict(source_record(checkpoint)),
         "defaults": dict(checkpoint.defaults),
         "scheduler": dict(checkpoint.scheduler),
         "options": asdict(options),
+        # `this` is another GPU on another machine.
+        "targets": [gpu.target for gpu in named_targets(options)],
         "verify": asdict(verify) if verify else None,
         "tools": tool_versions(()),
         "tensorrt": library_version(options.engine),

@@ -20,18 +20,31 @@ def resolve_targets(options: TensorrtOptions) -> tuple[Gpu, ...]:
         options: Of the export.
 
     Raises:
-        OptionError: The kind of engine is not built for a GPU, or the GPU lacks the precision.
+        OptionError: The kind of engine is not built for a GPU, or the GPU lacks the precision or
+            the compatibility.
         ProviderError: The GPU of this machine is wanted, and there is none.
+    """
+    gpus = named_targets(options)
+    for gpu in gpus:
+        require_target(options.engine, gpu.capability, str(gpu))
+        require_types(
+            _TYPES.get(options.precision, ()), gpu.capability, f"--precision {options.precision}"
+        )
+        require_compatibility(options.compatibility, gpu.capability)
+    return gpus
+
+
+def named_targets(options: TensorrtOptions) -> tuple[Gpu, ...]:
+    """The GPUs that are named, one for each compute capability, whether or not engines can be.
+
+    Raises:
+        OptionError: There is no such GPU.
+        ProviderError: The GPU of this machine is named, and there is none.
     """
     gpus: dict[tuple[int, int], Gpu] = {}
     for name in options.gpus:
         gpu = _this_gpu() if name == THIS_GPU else resolve_gpu(name)
         gpus.setdefault(gpu.capability, gpu)
-    for gpu in gpus.values():
-        require_target(options.engine, gpu.capability, str(gpu))
-        require_types(
-            _TYPES.get(options.precision, ()), gpu.capability, f"--precision {options.precision}"
-        )
     return tuple(gpus.values())
 
 

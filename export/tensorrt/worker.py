@@ -7,6 +7,7 @@ needs, see `request.py`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -47,6 +48,12 @@ def main() -> None:
         BUILDERS[kind]()(request, output, lambda share: send(share=share))
     except KdexportError as error:
         send(error=type(error).__name__, message=str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = f"The disk filled up while the engine of '{request.role}' was written"
+        advice = "free some space or choose another disk"
+        send(error="DiskSpaceError", message=f"{what}; {advice}.")
 
 
 def _rtx() -> Builder:

@@ -119,3 +119,28 @@ def test_the_users_cache(monkeypatch, tmp_path):
     assert user_cache() == tmp_path
     monkeypatch.delenv("KDEXPORT_CACHE")
     assert user_cache() == Path.home() / ".cache" / "kdexport"
+    monkeypatch.setenv("KDEXPORT_CACHE", "")
+    assert user_cache() == Path.home() / ".cache" / "kdexport"
+
+
+def test_a_volume_that_is_only_read(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("kdexport.core.folder.tempfile.mkdtemp", refuse)
+    with pytest.raises(BundleError, match=r"cannot be written to \(Read-only file system\)"):
+        fill(tmp_path / "out")
+    assert entries(tmp_path) == []
+
+
+def test_a_parent_that_others_use_by_now(tmp_path):
+    """The error is the block's, not that of a folder that cannot be removed."""
+
+    def fail():
+        with whole_folder(tmp_path / "a" / "b" / "out"):
+            (tmp_path / "a" / "other").mkdir()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert entries(tmp_path / "a") == ["other"]

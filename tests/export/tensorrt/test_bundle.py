@@ -185,3 +185,17 @@ def test_refusals(text_only):
     with pytest.raises(ExportError, match="There is no ONNX file"):
         add("4090")
     assert not list(staging.glob("*.engine"))
+
+
+def test_every_component_is_checked_before_the_first_is_built(source, tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx")
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    manifest = copy_bundle(source, staging)
+    (staging / manifest.components[-1].file).unlink()
+    monkeypatch.setattr(module, "cached_engine", lambda *given: pytest.fail("built"))
+    with pytest.raises(ExportError, match="There is no ONNX file"):
+        add_engines(
+            *(staging, manifest, TensorrtOptions(), [resolve_gpu("4090")], PROFILE, None),
+            lambda *told: None,
+        )

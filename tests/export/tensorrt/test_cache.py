@@ -1,10 +1,12 @@
 """Engines that are kept and used again."""
 
+import errno
 import json
 import os
+import shutil
 
 import pytest
-from kdexport.core.errors import DiskSpaceError, ExportError
+from kdexport.core.errors import BundleError, DiskSpaceError, ExportError
 from kdexport.export.tensorrt import cache
 from kdexport.export.tensorrt.cache import cache_folder, cached_engine
 
@@ -137,7 +139,62 @@ def test_what_the_caller_raises(request_, builds, folder, tmp_path):
 
 def test_a_full_disk(request_, builds, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "_CODE_BYTES", 1 << 60)
-    with pytest.raises(DiskSpaceError, match="needs 1152921504"):
+    with pytest.raises(
+        DiskSpaceError,
+        match=r"needs 1152921504.*; it is the cache .*KDEXPORT_CACHE puts elsewhere\.$",
+    ):
         cached_engine(request_, tmp_path / "a", print)
     assert builds == []
     assert not (tmp_path / "a").exists()
+
+
+def test_a_cache_that_nobody_can_write_to(request_, builds, folder, tmp_path):
+    folder.parent.write_bytes(b"a file")
+    with pytest.raises(BundleError, match=r"is a file.*KDEXPORT_CACHE puts elsewhere\.$"):
+        cached_engine(request_, tmp_path / "a", print)
+    assert builds == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_two_builds_that_end_at_once(request_, builds, folder, tmp_path, monkeypatch, whole):
+    """The other one's entry appears just before this one's; it will do where it is whole."""
+    real = shutil.copytree
+
+    def build(request, output, progress):
+        output.write_bytes(b"engine of unet")
+
+    monkeypatch.setattr(cache, "build_engine", build)
+    cached_engine(request_, tmp_path / "first", print)
+    (entry,) = folder.iterdir()
+    real(entry, tmp_path / "other")
+    shutil.rmtree(entry)
+
+    def collide(staging, target):
+        real(tmp_path / "other", target)
+        if not whole:
+            (target / "engine").write_bytes(b"half")
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr("kdexport.core.folder._swap", collide)
+    if whole:
+        assert cached_engine(request_, tmp_path / "a", print) is False
+        assert (tmp_path / "a").read_bytes() == b"engine of unet"
+    else:
+        with pytest.raises(OSError, match="not empty"):
+            cached_engine(request_, tmp_path / "a", print)
+
+
+def test_an_entry_that_is_being_replaced(request_, builds, folder, tmp_path, monkeypatch):
+    cached_engine(request_, tmp_path / "a", print)
+    (kept,) = folder.glob("*/engine")
+    real = cache._is_whole
+
+    def vanish(entry):
+        found = real(entry)
+        kept.unlink()
+        return found
+
+    monkeypatch.setattr(cache, "_is_whole", vanish)
+    assert cached_engine(request_, tmp_path / "b", print) is False
+    assert (tmp_path / "b").read_bytes() == b"engine of unet"
+    assert len(builds) == 2

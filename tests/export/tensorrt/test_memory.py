@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from kdexport.core.errors import ExportError
-from kdexport.export.tensorrt import memory
-from kdexport.export.tensorrt.build import check_request
+from kdexport.export.tensorrt import build, memory
+from kdexport.export.tensorrt.build import build_engine, check_request
 from kdexport.export.tensorrt.graph import read_graph
 from kdexport.export.tensorrt.memory import free_memory, memory_needed, require_memory
 
@@ -97,13 +97,18 @@ def test_estimate(graph):
 
 
 @pytest.mark.parametrize("free", [None, 4_000_000_000, 3_000_000_000, 0])
-def test_too_little(graphs, graph, monkeypatch, free):
+def test_too_little(graphs, graph, monkeypatch, tmp_path, free):
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(memory, "free_memory", lambda: free)
+    built = []
+    monkeypatch.setattr(build, "run_build", lambda *given: built.append(given))
     request = graphs.request(graph.path)
+    # An engine that the cache has takes no memory.
+    check_request(request)
     if free is None or free > memory_needed(graph.bytes):
         require_memory(graph.bytes, "unet")
-        check_request(request)
+        build_engine(request, tmp_path / "engine", print)
+        assert len(built) == 1
         return
     message = (
         rf"Building the engine of 'unet' needs about 3\.6 GB of memory, and {free / 1e9:.1f} GB "
@@ -112,4 +117,5 @@ def test_too_little(graphs, graph, monkeypatch, free):
     with pytest.raises(ExportError, match=message):
         require_memory(graph.bytes, "unet")
     with pytest.raises(ExportError, match=message):
-        check_request(request)
+        build_engine(request, tmp_path / "engine", print)
+    assert built == []

@@ -8,7 +8,8 @@ from kdexport.core.errors import ExportError, OptionError
 from kdexport.core.options import VerifyOptions
 from kdexport.core.tensorrt_options import TensorrtOptions
 from kdexport.export.load import load_checkpoint
-from kdexport.export.tensorrt import memory
+from kdexport.export.tensorrt import memory, targets
+from kdexport.export.tensorrt.cache import engine_bytes
 from kdexport.export.tensorrt.prepare import prepare_tensorrt, request_digest, rows_per_image
 
 pytest.importorskip("tensorrt_rtx")
@@ -93,8 +94,9 @@ def test_encoder_and_space(checkpoint):
     assert "vae_encoder" in statics(more)
     # One engine for both GPUs of sm_89.
     assert [each.target for each in more.gpus] == ["sm_89", "sm_86"]
-    assert plain.bytes_needed == 2 * plain.onnx.bytes_needed
-    assert more.bytes_needed == 3 * more.onnx.bytes_needed
+    for prepared, gpus in ((plain, 1), (more, 2)):
+        engines = prepared.onnx.bytes_needed + len(prepared.onnx.parts) * engine_bytes(0)
+        assert prepared.bytes_needed == prepared.onnx.bytes_needed + gpus * engines
 
 
 @pytest.mark.parametrize("profile", ["height=60", "width=64,100,128"])
@@ -169,3 +171,21 @@ def test_too_little_memory_is_known_before_the_export(checkpoint, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     with pytest.raises(ExportError, match=r"'text_encoder' needs about 0\.7 GB of memory"):
         prepare_tensorrt(checkpoint, TensorrtOptions(**SHORT))
+
+
+def test_a_timing_cache_is_known_before_the_export(native, checkpoint, tmp_path, monkeypatch):
+    native("10.7.0")
+    monkeypatch.setattr(targets, "local_capability", lambda: (8, 9))
+    options = TensorrtOptions(
+        gpus=("this",), engine="native", timing_cache=tmp_path / "no" / "t", **SHORT
+    )
+    with pytest.raises(OptionError, match="lies in a folder that does not exist"):
+        prepare_tensorrt(checkpoint, options)
+
+
+def test_this_gpu_is_another_one_elsewhere(checkpoint, monkeypatch):
+    digests = set()
+    for capability in ((8, 9), (8, 6)):
+        monkeypatch.setattr(targets, "local_capability", lambda value=capability: value)
+        digests.add(request_digest(checkpoint, TensorrtOptions(gpus=("this",)), None))
+    assert len(digests) == 2

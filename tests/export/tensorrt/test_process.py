@@ -139,8 +139,16 @@ def test_what_the_caller_raises_ends_it(child, request_, tmp_path):
     assert started[0].returncode == -signal.SIGKILL
 
 
+@pytest.fixture
+def python_raises():
+    """KeyboardInterrupt, also where these tests run in the background, which ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are not raised there")
-def test_ctrl_c_ends_it(child, request_, tmp_path):
+def test_ctrl_c_ends_it(child, request_, tmp_path, python_raises):
     """While the library says nothing for minutes."""
     started = child(LISTEN + tell(share=0.1) + "time.sleep(100)")
     threads = []
@@ -190,3 +198,15 @@ def test_environment(child, graphs, tmp_path, monkeypatch, kind, kept):
     assert (given.get("MALLOC_ARENA_MAX") == "1") is not kept
     assert "POLYGRAPHY_USE_TENSORRT_RTX" not in given
     assert os.path.realpath(folder) == os.path.realpath(sys.prefix)
+
+
+def test_a_disk_that_fills_up(child, request_, tmp_path):
+    child(
+        "import errno\nfrom kdexport.export.tensorrt import worker\n"
+        "def build(request, output, progress):\n"
+        "    raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "worker.BUILDERS = {'rtx': lambda: build}\nworker.make_repeatable = lambda: None\n"
+        "import sys; sys.argv = ['', 'rtx']; worker.main()\n"
+    )
+    with pytest.raises(errors.DiskSpaceError, match="while the engine of 'unet' was written; free"):
+        run(request_, tmp_path)

@@ -102,3 +102,10 @@ def test_compatibility():
         require_compatibility("ampere-plus", (7, 5))
     require_compatibility("ampere-plus", (8, 0))
     require_compatibility("same-capability", (7, 5))
+
+
+def test_compatibility_is_known_with_the_options(here):
+    here(7, 5)
+    options = TensorrtOptions(gpus=("this",), engine="native", compatibility="ampere-plus")
+    with pytest.raises(OptionError, match="'ampere-plus' begins with sm_80"):
+        resolve_targets(options)
