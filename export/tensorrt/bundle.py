@@ -28,6 +28,7 @@ from ...core.tensorrt_options import TensorrtOptions
 from ..bundle_files import write_json
 from .build import check_request
 from .cache import cached_engine
+from .device import local_name
 from .key import engine_key
 from .libraries import library_version
 from .request import EngineRequest, file_name, settings_of
@@ -155,6 +156,7 @@ def _request(
         capability=gpu.capability,
         ranges=shape_ranges(component, profile, rows_per_image(manifest), factor),
         settings=settings_of(options),
+        device=local_name() if options.engine == "native" else None,
     )
 
 
@@ -171,8 +173,12 @@ def _build(bundle: Path, request: EngineRequest, version: str, report: Report) -
         tensorrt=version,
         key=engine_key(request, version),
         profile=request.ranges,
-        settings=request.settings.to_json(),
+        settings=request.settings.to_json() | _tuned(request.device),
     )
+
+
+def _tuned(device: str | None) -> dict[str, str]:
+    return {} if device is None else {"tuned on": device}
 
 
 def _link(source: Path, target: Path) -> None:

@@ -26,6 +26,19 @@ def local_capability() -> tuple[int, int]:
     return _capability(_driver())
 
 
+def local_name() -> str:
+    """Name of the first GPU of this machine, such as `NVIDIA GeForce RTX 4090`.
+
+    Raises:
+        ProviderError: There is no driver or no GPU.
+    """
+    driver = _driver()
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    code = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0)
+    _require_success(code or driver.cuDeviceGetName(name, len(name), device))
+    return name.value.decode(errors="replace")
+
+
 def _driver() -> Any:
     name = _DRIVERS.get(sys.platform, "libcuda.so.1")
     try:
@@ -42,9 +55,13 @@ def _capability(driver: Any) -> tuple[int, int]:
     code = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0)
     for attribute, value in zip((_MAJOR, _MINOR), values, strict=True):
         code = code or driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+    _require_success(code)
+    return values[0].value, values[1].value
+
+
+def _require_success(code: int) -> None:
     if code:
         raise ProviderError(
             f"NVIDIA's driver names no GPU on this machine (its error code is {code}); name one, "
             "such as --gpu 4090 with --engine rtx."
         )
-    return values[0].value, values[1].value

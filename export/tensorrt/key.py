@@ -8,7 +8,7 @@ import json
 from .request import EngineRequest
 
 # Raised when the way of building changes, so that engines of earlier ways are not used again.
-_RECIPE = 2
+RECIPE = 2
 
 
 def engine_key(request: EngineRequest, tensorrt_version: str) -> str:
@@ -26,12 +26,13 @@ def engine_key(request: EngineRequest, tensorrt_version: str) -> str:
     """
     digests = dict(request.digests)
     identity = {
-        "recipe": _RECIPE,
+        "recipe": RECIPE,
         # Not its name: a copy under another name gives the same engine.
         "onnx": digests.pop(request.onnx.name),
         "weights": digests,
         "kind": request.kind,
         "target": request.target,
+        "device": request.device,
         "tensorrt": tensorrt_version,
         "profile": {name: list(map(list, shapes)) for name, shapes in request.ranges.items()},
         "settings": request.settings.to_json(),

@@ -18,6 +18,7 @@ from ..parts import pipeline_parts
 from ..prepare import PreparedExport, prepare_pipeline
 from .build import require_timing_cache
 from .cache import engine_bytes
+from .key import RECIPE
 from .libraries import library_version
 from .memory import require_memory
 from .targets import named_targets, resolve_targets
@@ -97,6 +98,7 @@ def request_digest(
         "verify": asdict(verify) if verify else None,
         "tools": tool_versions(()),
         "tensorrt": library_version(options.engine),
+        "recipe": RECIPE,
     }
     text = json.dumps(asked, sort_keys=True, default=str)
     return sha256(text.encode()).hexdigest()

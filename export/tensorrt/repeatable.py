@@ -22,6 +22,8 @@ import sys
 # Of Linux' <sys/personality.h>: do not place memory at random addresses; and the present state.
 _ADDR_NO_RANDOMIZE = 0x0040000
 _PRESENT = 0xFFFFFFFF
+# Of <sys/mman.h>: keep what is in memory, and what will be.
+_MCL_CURRENT, _MCL_FUTURE = 1, 2
 
 
 def make_repeatable() -> None:
@@ -37,6 +39,19 @@ def make_repeatable() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         if not alone:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            _keep_in_memory(libc)
+
+
+def _keep_in_memory(libc: ctypes.CDLL) -> None:
+    """Lets no thread wait for the disk, which would give others their turn, unless that is limited.
+
+    A limit would end the process where it is reached.
+    """
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY or not os.geteuid():
+        # Fails as a whole for a root without the right to.
+        libc.mlockall(_MCL_CURRENT | _MCL_FUTURE)
 
 
 def _fix_addresses(libc: ctypes.CDLL) -> None:

@@ -53,6 +53,8 @@ class EngineRequest:
         capability: Compute capability of the GPU that it is for.
         ranges: Smallest, best and largest shape of each input.
         settings: How it is built.
+        device: Name of the GPU that a native engine is tuned on, for GPUs of one capability differ
+            in what is fastest; None of RTX engines.
     """
 
     role: str
@@ -61,6 +63,7 @@ class EngineRequest:
     capability: tuple[int, int]
     ranges: Mapping[str, Ranges]
     settings: BuildSettings = field(default_factory=BuildSettings)
+    device: str | None = None
 
     @cached_property
     def graph(self) -> OnnxGraph:

@@ -24,13 +24,14 @@ IDENTITIES = st.tuples(
     st.sampled_from(["none", "ampere-plus", "same-capability"]),
     st.none() | st.integers(0, 5),
     st.sampled_from(["1.7.1.116", "1.7.2", "10.7.0"]),
+    st.sampled_from([None, "NVIDIA GeForce RTX 4090", "NVIDIA L40S"]),
 )
 
 
 def key_of(identity, path=Path("model.onnx"), role="unet", cache=None, digests=None):
-    kind, capability, ranges, compatibility, level, version = identity
+    kind, capability, ranges, compatibility, level, version, device = identity
     settings = BuildSettings(compatibility, level, cache)
-    request = EngineRequest(role, path, kind, capability, ranges, settings)
+    request = EngineRequest(role, path, kind, capability, ranges, settings, device)
     # What was read of the files, so that none are needed.
     request.__dict__["digests"] = digests or {path.name: "12", "weights": "34"}
     return engine_key(request, version)
@@ -42,7 +43,7 @@ def test_as_many_keys_as_identities(one, other):
     assert len(key_of(one)) == 64
 
 
-@given(IDENTITIES, st.integers(0, 5), IDENTITIES)
+@given(IDENTITIES, st.integers(0, 6), IDENTITIES)
 def test_any_one_change(one, index, other):
     changed = one[:index] + other[index : index + 1] + one[index + 1 :]
     assert (key_of(changed) == key_of(one)) == (changed == one)

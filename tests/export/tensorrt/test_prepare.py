@@ -105,18 +105,6 @@ def test_sizes_that_the_model_does_not_take(checkpoint, profile):
         prepare_tensorrt(checkpoint, TensorrtOptions(profile=(profile,), **SHORT))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"gpus": ("4090", "H100")}, r"does not build for H100 .*--engine native"),
-        ({"gpus": ("T4",), "precision": "bf16"}, r"--precision bf16 computes in bfloat16"),
-    ],
-)
-def test_gpus_that_cannot_be(checkpoint, options, message):
-    with pytest.raises(OptionError, match=message):
-        prepare_tensorrt(checkpoint, TensorrtOptions(**options, **SHORT))
-
-
 CHANGES = {
     "gpus": ("3090",),
     "engine": "native",
