@@ -13,7 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +37,7 @@ _MESSAGE_BYTES = 1 << 16
 
 def run_build(request: EngineRequest, output: Path, progress: Progress) -> None:
     """Builds an engine in another process and waits for it; see `build_engine`."""
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, _at_a_fixed_place(request) as placed:
         process = subprocess.Popen(
             [sys.executable, "-c", _START, request.kind, str(Path(__file__).absolute().parents[3])],
             stdin=subprocess.PIPE,
@@ -46,7 +48,7 @@ def run_build(request: EngineRequest, output: Path, progress: Progress) -> None:
             cwd=sys.prefix,
         )
         try:
-            failure = _follow(process, to_message(request, output), progress)
+            failure = _follow(process, to_message(placed, output), progress)
         finally:
             process.kill()
             process.wait()
@@ -58,6 +60,22 @@ def run_build(request: EngineRequest, output: Path, progress: Progress) -> None:
         if process.returncode:
             said.seek(0)
             raise _crash(request, process.returncode, said.read().decode(errors="replace"))
+
+
+@contextmanager
+def _at_a_fixed_place(request: EngineRequest) -> Iterator[EngineRequest]:
+    """The request, with its file under a name that is as long wherever it lies.
+
+    Names move the memory that the bytes of an engine depend on, see `repeatable.py`.
+    """
+    if request.kind != "rtx" or sys.platform == "win32":
+        yield request
+        return
+    onnx = request.onnx.absolute()
+    with tempfile.TemporaryDirectory(prefix="kdexport-") as folder:
+        link = Path(folder, onnx.parent.name)
+        link.symlink_to(onnx.parent, target_is_directory=True)
+        yield replace(request, onnx=link / onnx.name)
 
 
 def _follow(

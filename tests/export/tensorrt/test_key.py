@@ -60,7 +60,7 @@ def test_what_makes_no_difference(identity, role, cache):
 
 @given(st.text("0123456789abcdef", min_size=1), st.text("0123456789abcdef", min_size=1))
 def test_weights(graph, weights):
-    identity = ("rtx", (8, 9), {"x": ((1,), (1,), (1,))}, "none", None, "1")
+    identity = ("rtx", (8, 9), {"x": ((1,), (1,), (1,))}, "none", None, "1", None)
     digests = {"model.onnx": graph, "model.onnx.data": weights}
     same = (graph, weights) == ("12", "34")
     known = {"model.onnx": "12", "model.onnx.data": "34"}

@@ -114,7 +114,7 @@ def test_what_the_library_prints(child, request_, tmp_path):
         "def build(request, output, progress):\n"
         "    print('chatter'); import os; os.write(1, b'more chatter')\n"
         "    folder = os.path.dirname(str(output))\n"
-        "    assert os.getcwd() == os.path.dirname(folder)\n"
+        "    assert os.path.basename(os.getcwd()).startswith('kdexport-')\n"
         "    assert str(request.onnx) == os.path.join(os.path.basename(folder), 'model.onnx')\n"
         "    progress(1.0); output.write_bytes(b'made')\n"
         "worker.BUILDERS = {'rtx': lambda: build}\nworker.make_repeatable = lambda: None\n"
