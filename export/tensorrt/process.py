@@ -23,6 +23,7 @@ from ...core import errors
 from ...core.errors import ExportError, KdexportError
 from .monitor import Progress
 from .request import EngineRequest, to_message
+from .worker import BUILDERS
 
 # The package may be found in the working folder, as `python -m` does it; the process has another.
 _START = (
@@ -37,6 +38,8 @@ _MESSAGE_BYTES = 1 << 16
 
 def run_build(request: EngineRequest, output: Path, progress: Progress) -> None:
     """Builds an engine in another process and waits for it; see `build_engine`."""
+    # Python compiles what the process imports now; in there that would move memory, once.
+    BUILDERS[request.kind]()
     with tempfile.TemporaryFile() as said, _at_a_fixed_place(request) as placed:
         process = subprocess.Popen(
             [sys.executable, "-c", _START, request.kind, str(Path(__file__).absolute().parents[3])],
