@@ -38,7 +38,7 @@ _MESSAGE_BYTES = 1 << 16
 
 def run_build(request: EngineRequest, output: Path, progress: Progress) -> None:
     """Builds an engine in another process and waits for it; see `build_engine`."""
-    # Python compiles what the process imports now; in there that would move memory, once.
+    # Python compiles what the process imports now: in there that would move memory, once.
     BUILDERS[request.kind]()
     with tempfile.TemporaryFile() as said, _at_a_fixed_place(request) as placed:
         process = subprocess.Popen(
@@ -129,8 +129,8 @@ def _environment(kind: str) -> dict[str, str]:
     kept = dict(os.environ)
     if kind == "rtx":
         kept = {name: value for name, value in kept.items() if name.upper() in _KEPT}
-        # See `repeatable.py`.
-        kept |= {"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"}
+        # See `repeatable.py`; the first build leaves no compiled modules for the second.
+        kept |= {"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     # Otherwise Polygraphy would take the other library.
     kept.pop("POLYGRAPHY_USE_TENSORRT_RTX", None)
     given = [each for each in kept.pop("PYTHONPATH", "").split(os.pathsep) if each]
