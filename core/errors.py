@@ -39,12 +39,20 @@ class ExportError(KdexportError):
     """A component cannot be turned into the wanted format."""
 
 
+class RecipeError(KdexportError):
+    """A recipe cannot be read, or is for another model or backend."""
+
+
 class BundleError(KdexportError):
     """A bundle is missing, damaged, newer than this version, or in the way of a new one."""
 
 
 class DiskSpaceError(BundleError):
     """The target disk is too small for what would be written."""
+
+
+class CalibrationError(KdexportError):
+    """Calibration data is missing, damaged, of another model, or holds what is no number."""
 
 
 class ProviderError(KdexportError):

@@ -3,7 +3,7 @@ import pytest
 from coremltools._deps import kmeans1d
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kdexport.export.coreml.kmeans import palette_of
+from kdexport.core.kmeans import palette_of
 
 RNG = np.random.default_rng(0)
 TENSORS = {
