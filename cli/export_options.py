@@ -12,10 +12,11 @@ import click
 
 from ..core.adapters import Adapter
 from ..core.checkpoint import Checkpoint
-from ..core.manifest import Manifest
+from ..core.manifest import Component, Manifest
 from ..core.options import DEFAULT_SCHEDULERS, ModelOptions, VerifyOptions
 from .common import (
     FOLDER,
+    F,
     Report,
     hub_options,
     json_option,
@@ -104,6 +105,15 @@ def export_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--with-encoder", is_flag=True, help="Also export the VAE encoder, for image to image."
         ),
+        fused_options,
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def fused_options(command: F) -> F:
+    """Adds what is done to a model before anything else: adapters, clip-skip, its ControlNet."""
+    for option in (
         click.option(
             "--clip-skip",
             type=int,
@@ -125,8 +135,8 @@ def export_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--control-scale", type=float, help="Default of run --control-scale."),
     ):
-        wrapped = option(wrapped)
-    return wrapped
+        command = option(command)
+    return command
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -197,18 +207,31 @@ def print_exported(
 
 
 def print_files(manifest: Manifest) -> None:
-    """Prints the components of a bundle with their sizes."""
+    """Prints the components of a bundle with their sizes and the formats of their weights."""
     rows = [
         [
             component.role,
             component.precision,
             f"{component.parameters:,}",
             megabytes(manifest.bytes_of(component)),
+            _formats(component),
         ]
         for component in manifest.components
     ]
-    columns = ["component", "precision", ">parameters", ">size"]
+    columns = ["component", "precision", ">parameters", ">size", "weights of few bits"]
+    if not any(component.compression for component in manifest.components):
+        rows, columns = [row[:-1] for row in rows], columns[:-1]
     print_table(f"{manifest.source.model} as {manifest.backend}", columns, rows)
+
+
+def _formats(component: Component) -> str:
+    """How many weights have which format, and of ONNX files the share that they are."""
+    compression = component.compression or {}
+    text = ", ".join(f"{count} {name}" for name, count in compression.get("formats", {}).items())
+    if "layers" not in compression:
+        return text
+    layers, macs = compression["layers"], compression["macs"]
+    return f"{text}: {layers['quantized']} of {layers['all']} layers, {macs:.0%} of their MACs"
 
 
 _SHARED = (

@@ -5,7 +5,7 @@ optimum evaluates the sizes of outputs, so they are written as Python: `8 * heig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def scaled(name: str, multiple: int = 1, divisor: int = 1) -> str:
@@ -45,3 +45,30 @@ def evaluate(size: int | str, values: Mapping[str, int]) -> int | str:
         return size
     name, factor, divisor = split_size(size)
     return factor * values[name] // divisor if name in values else size
+
+
+def is_computed(shape: Sequence[int | str]) -> bool:
+    """Whether a size of a shape is computed with a dimension."""
+    return any(isinstance(size, str) and not size.isidentifier() for size in shape)
+
+
+def fits(found: Sequence[int], shape: Sequence[int | str], values: dict[str, int]) -> bool:
+    """Whether the shape of an array is the one of a port.
+
+    Args:
+        found: The array's.
+        shape: The port's.
+        values: Value of each dimension that is known, by name; those that this shape names are
+            added.
+
+    Raises:
+        ValueError: A size of the port is not one that `scaled` writes.
+    """
+    if len(found) != len(shape):
+        return False
+    for size, wanted in zip(found, shape, strict=True):
+        if isinstance(wanted, str) and wanted.isidentifier():
+            values.setdefault(wanted, size)
+        if evaluate(wanted, values) != size:
+            return False
+    return True

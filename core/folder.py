@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all."""
+"""Output folders and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -38,12 +38,40 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
     """
     target = Path(target).absolute()
     require_vacant(target, overwrite)
+    with _staged(target, needed_bytes) as staging:
+        yield staging
+        _swap(staging, target)
+
+
+@contextmanager
+def whole_file(target: Path, *, needed_bytes: int = 0, overwrite: bool = False) -> Iterator[Path]:
+    """Yields the path to write a file to, which becomes `target` as `whole_folder` says.
+
+    Args:
+        target: The file to make; its parents are created.
+        needed_bytes: Free space that the volume must have before anything is written.
+        overwrite: Replace an existing file instead of refusing it.
+
+    Raises:
+        BundleError: `target` exists and `overwrite` is off, or is a folder, or nothing can be
+            written there.
+        DiskSpaceError: The volume has less than `needed_bytes` free, or filled up after all.
+    """
+    target = Path(target).absolute()
+    require_vacant_file(target, overwrite)
+    with _staged(target, needed_bytes) as staging:
+        yield staging / target.name
+        (staging / target.name).replace(target)
+
+
+@contextmanager
+def _staged(target: Path, needed_bytes: int) -> Iterator[Path]:
+    """Yields a temporary sibling folder of `target`; whatever is in it at the end is removed."""
     made: list[Path] = []
     try:
         staging = _make_staging(target, needed_bytes, made)
         try:
             yield staging
-            _swap(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except BaseException as error:
@@ -57,6 +85,16 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
                 "some space or choose another disk."
             ) from error
         raise
+
+
+def require_vacant_file(target: Path, overwrite: bool) -> None:
+    """Raises `BundleError` where `target` is a folder, or a file that must not be replaced."""
+    if target.is_dir():
+        raise BundleError(f"The output '{target}' is a folder; choose a file.")
+    if target.exists() and not overwrite:
+        raise BundleError(
+            f"The output '{target}' already exists; choose another file or pass --overwrite."
+        )
 
 
 def require_vacant(target: Path, overwrite: bool) -> None:

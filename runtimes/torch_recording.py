@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,12 +31,30 @@ class Case:
     expected: Arrays
 
 
+class Sink(Protocol):
+    """Takes component calls as they come."""
+
+    def wants(self, run: Trajectory) -> bool:
+        """Whether the coming call of the U-Net, and of a ControlNet before it, is to be taken.
+
+        Those of the other components always are.
+
+        Args:
+            run: The run; it has as many timesteps as there were calls of the U-Net.
+        """
+
+    def take(self, run: Trajectory, case: Case) -> None:
+        """Takes a call, whose arrays hold until this returns; of a decoder without its output."""
+
+
 @dataclass
 class Trajectory:
     """One recorded run.
 
     Attributes:
         plan: What was drawn.
+        sink: What takes the component calls, or None to keep them. With one, neither latents nor
+            images are kept.
         cases: The component calls.
         timesteps: The timestep of every model call.
         latents: The latents after every call, `(images, channels, height, width)`, float32.
@@ -45,11 +63,19 @@ class Trajectory:
     """
 
     plan: Plan
+    sink: Sink | None = None
     cases: list[Case] = field(default_factory=list)
     timesteps: list[float] = field(default_factory=list)
     latents: list[NDArray[np.float32]] = field(default_factory=list)
     images: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
     scaling: tuple[float, float] = (1.0, 0.0)
+
+    def take(self, case: Case) -> None:
+        """Keeps a component call, or hands it on."""
+        if self.sink is None:
+            self.cases.append(case)
+        else:
+            self.sink.take(self, case)
 
 
 def text_hook(role: str, run: Trajectory) -> Hook:
@@ -64,7 +90,7 @@ def text_hook(role: str, run: Trajectory) -> Hook:
         }
         for index, state in enumerate(output.get("hidden_states") or ()):
             expected[f"hidden_states.{index}"] = state.numpy().copy()
-        run.cases.append(Case(role, f"{len(ids)} rows", {"input_ids": ids.numpy()}, expected))
+        run.take(Case(role, f"{len(ids)} rows", {"input_ids": ids.numpy()}, expected))
 
     return hook
 
@@ -76,7 +102,7 @@ def unet_hook(run: Trajectory, wanted: Wanted) -> Hook:
         if wanted():
             label, feed = _fed(run, inputs, keywords)
             feed |= added_residuals(keywords)
-            run.cases.append(Case("unet", label, feed, {"out_sample": output[0].numpy().copy()}))
+            run.take(Case("unet", label, feed, {"out_sample": output[0].numpy().copy()}))
 
     return hook
 
@@ -91,7 +117,7 @@ def controlnet_hook(run: Trajectory, wanted: Wanted) -> Hook:
         if wanted():
             label, feed = _fed(run, inputs, keywords)
             feed |= controlnet_feed(keywords)
-            run.cases.append(Case("controlnet", label, feed, residual_arrays(*output)))
+            run.take(Case("controlnet", label, feed, residual_arrays(*output)))
 
     return hook
 
@@ -132,10 +158,26 @@ def recording_decoder(vae: Any, run: Trajectory) -> Iterator[None]:
         image = output[0] if isinstance(output, tuple) else output.sample
         label = f"{run.plan.height}x{run.plan.width}, {len(latents)} rows"
         case = {"latent_sample": latents.numpy().copy()}, {"sample": image.numpy().copy()}
-        run.cases.append(Case("vae_decoder", label, *case))
+        run.take(Case("vae_decoder", label, *case))
         return output
 
     # The pipeline calls a method, not the module, so a forward hook would miss it.
+    vae.decode = decode
+    try:
+        yield
+    finally:
+        del vae.decode
+
+
+@contextlib.contextmanager
+def instead_of_decoding(vae: Any, run: Trajectory) -> Iterator[None]:
+    """Records what the VAE is to decode for as long as the context is open; gives grey pictures."""
+
+    def decode(latents: Any, *_: Any, **__: Any) -> Any:
+        label = f"{run.plan.height}x{run.plan.width}, {len(latents)} rows"
+        run.take(Case("vae_decoder", label, {"latent_sample": latents.numpy().copy()}, {}))
+        return (torch.zeros(len(latents), 3, run.plan.height, run.plan.width),)
+
     vae.decode = decode
     try:
         yield
@@ -152,4 +194,4 @@ def record_encoder(vae: Any, run: Trajectory) -> None:
     else:
         expected = {"latent_parameters": encoded.latent_dist.parameters.numpy()}
     label = f"{run.plan.height}x{run.plan.width}, {len(pixels)} rows"
-    run.cases.append(Case("vae_encoder", label, {"sample": pixels.numpy()}, expected))
+    run.take(Case("vae_encoder", label, {"sample": pixels.numpy()}, expected))

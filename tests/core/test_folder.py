@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from kdexport.core.errors import BundleError, DiskSpaceError
-from kdexport.core.folder import require_space, sha256_of, user_cache, whole_folder
+from kdexport.core.folder import require_space, sha256_of, user_cache, whole_file, whole_folder
 
 
 def fill(target, **options):
@@ -144,3 +144,45 @@ def test_a_parent_that_others_use_by_now(tmp_path):
     with pytest.raises(LookupError):
         fail()
     assert entries(tmp_path / "a") == ["other"]
+
+
+def write(target, **options):
+    with whole_file(target, **options) as staging:
+        staging.write_text("new")
+        assert not target.exists() or target.read_text() == "old"
+
+
+def test_a_file_appears_whole(tmp_path):
+    write(tmp_path / "a" / "out")
+    assert (tmp_path / "a" / "out").read_text() == "new"
+    assert entries(tmp_path / "a") == ["out"]
+
+
+def test_a_file_is_replaced_only_when_told_so(tmp_path):
+    (tmp_path / "out").write_text("old")
+    with pytest.raises(BundleError, match="already exists; choose another file or pass --overwri"):
+        write(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "old"
+    write(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out").read_text() == "new"
+    assert entries(tmp_path) == ["out"]
+    with pytest.raises(BundleError, match="is a folder; choose a file"):
+        write(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_of_a_file_nothing_is_left_after_an_error(tmp_path, error):
+    (tmp_path / "out").write_text("old")
+
+    def fail(target):
+        with whole_file(target, overwrite=True) as staging:
+            staging.write_text("new")
+            raise error
+
+    for target in (tmp_path / "out", tmp_path / "a" / "b"):
+        with pytest.raises(error):
+            fail(target)
+    with pytest.raises(DiskSpaceError, match="free some space"):
+        write(tmp_path / "c" / "d", needed_bytes=10**18)
+    assert entries(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_text() == "old"
