@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.checkpoint import Checkpoint
-from ..core.compare import compare_images, image_gates_for
+from ..core.compare import Gates, compare_images, loosest
 from ..core.errors import OptionError
 from ..core.manifest import Manifest, load_manifest
 from ..core.parity import QualityCheck
@@ -88,7 +88,7 @@ def measure_quality(
     plans = caption_plans(manifest, [each.caption for each in chosen])
     theirs = draw_reference(checkpoint, plans, report)[:captions]
     ours = draw_bundle(bundle, plans, report, runtime=runtime, provider=provider)[:captions]
-    check = _check(chosen, ours, theirs, [each.graded for each in manifest.components])
+    check = _check(chosen, ours, theirs, loosest(each.gates for each in manifest.components))
     return Quality(check, tuple(each.caption for each in chosen), ours, theirs)
 
 
@@ -150,10 +150,9 @@ def _check(
     chosen: Sequence[Scene],
     ours: NDArray[np.uint8],
     theirs: NDArray[np.uint8],
-    precisions: Sequence[str],
+    gates: Gates,
 ) -> QualityCheck:
     bundle, reference = score(chosen, ours), score(chosen, theirs)
-    gates = image_gates_for(precisions)
     pairs = zip(ours, theirs, strict=True)
     unlike = sum(not gates.image_passes(compare_images(mine, its)) for mine, its in pairs)
     return QualityCheck(

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.checkpoint import Checkpoint
+from ..core.compare import gated_as
 from ..core.coreml_options import CoremlOptions
 from ..core.errors import ParityError
 from ..core.folder import require_vacant, whole_folder
+from ..core.formats import FORMATS
 from ..core.manifest import PARITY_NAME, Component, Manifest, load_manifest, save_manifest
 from ..core.options import OnnxOptions, VerifyOptions
 from ..core.parity import ParityRecord
@@ -207,8 +209,8 @@ def require_parity(
         return
     precisions = {check.precision for check in record.components}
     advice = "Please report this model with its parity figures"
-    if any(each.startswith("palette") for each in precisions):
-        advice = "Try more bits per weight"
+    if precisions & set(map(gated_as, FORMATS)):
+        advice = "Try more bits per weight, or for fewer layers"
     elif "bf16" in precisions:
         advice = "Try --precision fp16 (for ONNX mixed), whose errors are eight times smaller"
     elif "fp16" in precisions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from ..core.checkpoint import Checkpoint
@@ -9,6 +11,7 @@ from ..core.options import ATTENTIONS, PRECISIONS, OnnxOptions
 from .common import Report
 from .export_options import ExportRequest, export_options, run_export, target_options
 from .exporting import Exported, export_and_verify
+from .quantization import QuantizeRequest, print_coverage, quantize_options
 
 
 @click.command()
@@ -33,6 +36,7 @@ from .exporting import Exported, export_and_verify
 )
 @click.option("--static", type=(int, int), metavar="H W", help="Fix the image size.")
 @click.option("--batch", type=int, help="Fix the U-Net's rows (2 per image with guidance).")
+@quantize_options
 @export_options
 def onnx(
     request: ExportRequest,
@@ -42,6 +46,7 @@ def onnx(
     opset: int | None,
     static: tuple[int, int] | None,
     batch: int | None,
+    quantize: QuantizeRequest | None,
 ) -> None:
     """Export MODEL to a folder of ONNX files that runs without torch.
 
@@ -66,8 +71,16 @@ def onnx(
 
     def export(checkpoint: Checkpoint, report: Report) -> Exported:
         verify = None if request.no_verify else request.verify
+        quantization = quantize.resolve(checkpoint, report) if quantize else None
         return export_and_verify(
-            checkpoint, options, request.output, verify, request.overwrite, report
+            checkpoint,
+            replace(options, quantization=quantization),
+            request.output,
+            verify,
+            request.overwrite,
+            report,
         )
 
-    run_export(request, export)
+    manifest = run_export(request, export)
+    if manifest is not None:
+        print_coverage(request.output, manifest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -104,9 +104,19 @@ GATES: dict[str, Gates] = {
     "palette8": Gates(component_l2=None, component_psnr_db=40.0, image_psnr_db=28.0),
     "palette6": Gates(component_l2=None, component_psnr_db=30.0, image_psnr_db=20.0),
     "palette4": Gates(component_l2=None, component_psnr_db=18.0, image_psnr_db=10.0),
+    "palette3": Gates(component_l2=None, component_psnr_db=12.0, image_psnr_db=8.0),
     "palette2": Gates(component_l2=None, component_psnr_db=6.0, image_psnr_db=6.0),
     "palette1": Gates(component_l2=None, component_psnr_db=3.0, image_psnr_db=5.0),
+    "sparse50-palette6": Gates(component_l2=None, component_psnr_db=10.0, image_psnr_db=8.0),
+    "int8": Gates(component_l2=None, component_psnr_db=35.0, image_psnr_db=24.0),
+    "int8-dynamic": Gates(component_l2=None, component_psnr_db=28.0, image_psnr_db=18.0),
+    "int8-static": Gates(component_l2=None, component_psnr_db=22.0, image_psnr_db=14.0),
+    "fp8": Gates(component_l2=None, component_psnr_db=22.0, image_psnr_db=14.0),
+    "int4": Gates(component_l2=None, component_psnr_db=18.0, image_psnr_db=10.0),
 }
+
+# How far below what its recipe reached a picture may be: of other prompts, steps or sizes.
+_SLACK_DB = 8.0
 
 
 def gates_for(precision: str) -> Gates:
@@ -116,9 +126,32 @@ def gates_for(precision: str) -> Gates:
     return GATES[precision]
 
 
-def image_gates_for(precisions: Iterable[str]) -> Gates:
-    """The loosest image gate of some precisions: a float32 decoder may follow a float16 U-Net."""
-    return min((gates_for(each) for each in precisions), key=lambda each: each.image_psnr_db)
+def gated_as(form: str) -> str:
+    """The name of the gates of a weight format: several palettes are held to those of one."""
+    return form.removesuffix("-grouped")
+
+
+def weakest(names: Iterable[str]) -> str:
+    """The precision or weight format, of several, whose gates are the loosest."""
+    return min(names, key=lambda name: gates_for(name).image_psnr_db)
+
+
+def expected_gates(precision: str, expected: Mapping[str, float]) -> Gates:
+    """The gates of a U-Net whose recipe says what it reached where it was made.
+
+    Args:
+        precision: Of what is not compressed, whose gates are the highest that there can be.
+        expected: `unet_psnr_db` and `image_psnr_db`, in dB.
+    """
+    own = gates_for(precision)
+    unet, image = (expected[key] - _SLACK_DB for key in ("unet_psnr_db", "image_psnr_db"))
+    most = math.inf if own.component_psnr_db is None else own.component_psnr_db
+    return Gates(None, min(most, round(unet, 1)), min(own.image_psnr_db, round(image, 1)))
+
+
+def loosest(gates: Iterable[Gates]) -> Gates:
+    """The gates with the loosest image gate: a float32 decoder may follow a float16 U-Net."""
+    return min(gates, key=lambda each: each.image_psnr_db)
 
 
 def compare(result: NDArray[Any], reference: NDArray[Any]) -> Difference:

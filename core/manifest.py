@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 
 from .adapters import Adapter
+from .compare import Gates, expected_gates, gated_as, gates_for, weakest
 from .errors import BundleError, listing
 from .folder import sha256_of
 from .records import decode, encode
@@ -65,7 +66,10 @@ class Component:
             what those before it gave, by name; empty where `file` is all.
         ports: What an input or output of the files means, by its name: the name that the same
             tensor has in an ONNX bundle. Empty where the names are those.
-        compression: How the weights were compressed, or None.
+        compression: How the weights were compressed, or None. Of ONNX files: `recipe` (its name),
+            `formats` (number of weights in each), `layers` (how many of the convolutions and
+            linear layers are `quantized`, of how many in `all`) and `macs` (the share of their
+            multiplications that is). `expected` says what a recipe reached where it was made.
         residual_scale: What the file itself multiplies the residuals of a ControlNet by, because
             it has no input for it: a run multiplies by the rest of its own scale.
     """
@@ -89,8 +93,17 @@ class Component:
 
     @property
     def graded(self) -> str:
-        """Whose parity gates apply: those of the precision, or of the fewest bits of a weight."""
-        return f"palette{self.compression['bits']}" if self.compression else self.precision
+        """Whose parity gates apply: those of the precision, or of the coarsest weight format."""
+        if not self.compression:
+            return self.precision
+        formats = self.compression.get("formats") or {f"palette{self.compression['bits']}": 1}
+        return weakest([self.precision, *map(gated_as, formats)])
+
+    @property
+    def gates(self) -> Gates:
+        """The parity gates: near what its recipe reached where that says so, else of `graded`."""
+        expected = (self.compression or {}).get("expected")
+        return expected_gates(self.precision, expected) if expected else gates_for(self.graded)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from .adapters import Adapter
 from .errors import OptionError, choices
+from .quantization import Quantization
 
 PRECISIONS = ("fp32", "fp16", "mixed", "bf16")
 ATTENTIONS = ("fused", "portable", "sliced", "native")
@@ -89,13 +90,14 @@ class OnnxOptions:
             (one standard Attention node, where TensorRT has a kernel for it).
         slice_size: Queries per slice for `sliced`; ignored by the others.
         opset: ONNX opset; None picks 23 for `native`, 22 for `bf16`, else 21 for `fused` and 18
-            for `portable` and `sliced`.
+            for `portable` and `sliced`, or what weights of few bits need.
         height: Fixed image height in pixels, or None where height and width stay dynamic.
         width: Fixed image width in pixels, or None.
         batch: Fixed number of U-Net rows, or None where it stays dynamic.
         with_encoder: Also export the VAE encoder.
         schedulers: Names of schedulers to compile beside the model's own.
         max_steps: Largest number of steps to compile tables for.
+        quantization: Weights of few bits, or None.
     """
 
     precision: str = "fp32"
@@ -108,6 +110,7 @@ class OnnxOptions:
     with_encoder: bool = False
     schedulers: tuple[str, ...] = DEFAULT_SCHEDULERS
     max_steps: int = 50
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         require_choice(self.precision, PRECISIONS, "precision")
@@ -123,6 +126,8 @@ class OnnxOptions:
                     f"The {what} {value} needs opset {least} or newer, not {self.opset}; leave the "
                     "opset out."
                 )
+        if self.quantization is not None:
+            self._check_quantization(self.quantization)
         if (self.height is None) != (self.width is None):
             raise OptionError("A static size needs both a height and a width.")
         for name in ("slice_size", "height", "width", "batch", "max_steps"):
@@ -134,8 +139,19 @@ class OnnxOptions:
     def resolved_opset(self) -> int:
         """The opset that the exporter writes."""
         usual = 21 if self.attention == "fused" else 18
-        needed = (_LEAST_OPSETS.get(each, 0) for each in (self.precision, self.attention))
+        needed = [_LEAST_OPSETS.get(each, 0) for each in (self.precision, self.attention)]
+        if self.quantization is not None:
+            needed.append(self.quantization.least_opset(self.precision))
         return self.opset or max(usual, *needed)
+
+    def _check_quantization(self, quantization: Quantization) -> None:
+        quantization.require_onnx()
+        least = quantization.least_opset(self.precision)
+        if self.opset is not None and self.opset < least:
+            raise OptionError(
+                f"The formats of '{quantization.name}' need opset {least} or newer in "
+                f"{self.precision}, not {self.opset}; leave the opset out."
+            )
 
 
 @dataclass(frozen=True)

@@ -58,19 +58,33 @@ def component_costs(
         OptionError: The latents have no pixels.
         CheckpointError: The class refuses the config.
     """
-    if min(latent_height, latent_width) < 1:
-        raise OptionError(f"Latents of {latent_height} x {latent_width} do not exist; use 64 x 64.")
-    module: Any = build_skeleton(source, torch.float32).to("meta")
-    size = (latent_height, latent_width)
-    if source.name == "vae":
-        return _vae_costs(module, size)
-    if source.name in {"unet", "controlnet"}:
-        inputs = _unet_inputs(module.config, size)
-        if source.name == "controlnet":
-            inputs["controlnet_cond"] = _picture(module.config, size)
-        return {source.name: count(module, lambda: module(**inputs))}
-    tokens = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
-    return {source.name: count(module, lambda: module(tokens))}
+    runs = _runs(source, (latent_height, latent_width))
+    return {part: count(run.module, run.forward) for part, run in runs.items()}
+
+
+def layer_macs(
+    source: ComponentSource, latent_height: int = 64, latent_width: int = 64
+) -> dict[str, dict[str, int]]:
+    """Counts the convolutions and linear layers of a component one by one.
+
+    Args:
+        source: See `component_costs`.
+        latent_height: Height of the latents, in latent pixels.
+        latent_width: Width of the latents.
+
+    Returns:
+        By part as in `component_costs`, the multiply-accumulates of each layer by its path in the
+        component's module.
+
+    Raises:
+        OptionError: The latents have no pixels.
+        CheckpointError: The class refuses the config.
+    """
+    runs = _runs(source, (latent_height, latent_width))
+    return {
+        part: {run.prefix + name: macs for name, macs in _by_layer(run, _WEIGHTED).items()}
+        for part, run in runs.items()
+    }
 
 
 def count(module: nn.Module, forward: Callable[[], object]) -> Cost:
@@ -80,20 +94,44 @@ def count(module: nn.Module, forward: Callable[[], object]) -> Cost:
         module: The module; its parameters may be on the meta device.
         forward: Runs the module once.
     """
-    tally = [0]
-    with torch.no_grad(), _counting(module, tally):
-        forward()
-    return Cost(sum(each.numel() for each in module.parameters()), sum(tally))
+    macs = _by_layer(_Run(module, forward), (*_WEIGHTED, nn.LayerNorm))
+    return Cost(sum(each.numel() for each in module.parameters()), sum(macs.values()))
+
+
+_WEIGHTED = (nn.Conv2d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A module, what runs it once, and what its layers' names begin with in the component."""
+
+    module: nn.Module
+    forward: Callable[[], object]
+    prefix: str = ""
+
+
+def _by_layer(run: _Run, kinds: tuple[type[nn.Module], ...]) -> dict[str, int]:
+    """Multiply-accumulates of each layer of some kinds, in the order in which they run."""
+    tally: dict[str, int] = {}
+    with torch.no_grad(), _counting(run.module, kinds, tally):
+        run.forward()
+    return tally
 
 
 @contextmanager
-def _counting(module: nn.Module, tally: list[int]) -> Iterator[None]:
+def _counting(
+    module: nn.Module, kinds: tuple[type[nn.Module], ...], tally: dict[str, int]
+) -> Iterator[None]:
+    def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def add(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            tally[name] = tally.get(name, 0) + _macs(layer, inputs[0], output)
+
+        return add
+
     handles = [
-        layer.register_forward_hook(
-            lambda layer, inputs, output: tally.append(_macs(layer, inputs[0], output))
-        )
-        for layer in module.modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear | nn.LayerNorm)
+        layer.register_forward_hook(hook(name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, kinds)
     ]
     try:
         yield
@@ -111,15 +149,31 @@ def _macs(layer: nn.Module, first: torch.Tensor, output: torch.Tensor) -> int:
     return 4 * first.numel()
 
 
-def _vae_costs(module: Any, size: tuple[int, int]) -> dict[str, Cost]:
+def _runs(source: ComponentSource, size: tuple[int, int]) -> dict[str, _Run]:
+    """What is run of a component, by part, for latents of a size."""
+    if min(size) < 1:
+        raise OptionError(f"Latents of {size[0]} x {size[1]} do not exist; use 64 x 64.")
+    module: Any = build_skeleton(source, torch.float32).to("meta")
+    if source.name == "vae":
+        return _vae_runs(module, size)
+    if source.name in {"unet", "controlnet"}:
+        inputs = _unet_inputs(module.config, size)
+        if source.name == "controlnet":
+            inputs["controlnet_cond"] = _picture(module.config, size)
+        return {source.name: _Run(module, lambda: module(**inputs))}
+    tokens = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
+    return {source.name: _Run(module, lambda: module(tokens))}
+
+
+def _vae_runs(module: Any, size: tuple[int, int]) -> dict[str, _Run]:
     levels = len(module.config.block_out_channels)
     factor = 2 ** (levels - 1)
     latents = torch.empty(1, module.config.latent_channels, *size, device="meta")
     pixels = (factor * size[0], factor * size[1])
     images = torch.empty(1, module.config.in_channels, *pixels, device="meta")
     return {
-        "vae_decoder": count(module.decoder, lambda: module.decoder(latents)),
-        "vae_encoder": count(module.encoder, lambda: module.encoder(images)),
+        "vae_decoder": _Run(module.decoder, lambda: module.decoder(latents), "decoder."),
+        "vae_encoder": _Run(module.encoder, lambda: module.encoder(images), "encoder."),
     }
 
 

@@ -67,6 +67,7 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
     report(part.role, 0.0)
     source = prepared.pipeline.checkpoint.component(part.component)
     wrapped = part.wrap(build_skeleton(source, part.dtype))
+    plan = prepared.plans.get(part.role)
     written = write_onnx(
         wrapped,
         fake_mode(),
@@ -74,6 +75,7 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
         bundle / part.role,
         opset=prepared.options.resolved_opset,
         static=part.static,
+        plan=plan,
         progress=lambda done, total: report(part.role, done / max(total, 1)),
     )
     # Not the file: it may be in need of repair, or belong to a single-file checkpoint.
@@ -86,6 +88,7 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
         outputs=written.outputs,
         parameters=written.parameters,
         islands=part.islands,
+        compression=plan.record(written.quantized) if plan else None,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from ..core.sampler import Sampler
 from .adapters import fuse_adapters
 from .image_sampler import compile_image_sampler
 from .parts import Part, pipeline_parts
+from .quantize_onnx.plan import PartPlan, plan_parts
 from .residuals import require_matching
 from .sampler import compile_sampler, load_scheduler, make_scheduler
 from .skeleton import build_skeleton, config_of, parameter_shapes
@@ -77,12 +78,14 @@ class PreparedExport:
         options: How to export it.
         parts: The models to write.
         shapes: Which sizes the bundle will take.
+        plans: How their weights are stored, by role; models that are not named keep their type.
     """
 
     pipeline: PreparedPipeline
     options: OnnxOptions
     parts: tuple[Part, ...]
     shapes: Shapes
+    plans: Mapping[str, PartPlan] = field(default_factory=dict)
 
     @property
     def bytes_needed(self) -> int:
@@ -105,12 +108,26 @@ def prepare_export(checkpoint: Checkpoint, options: OnnxOptions) -> PreparedExpo
         options.with_encoder,
         [(options.height, options.width)],
     )
-    return PreparedExport(
-        pipeline=pipeline,
-        options=options,
-        parts=pipeline_parts(checkpoint, options, pipeline.latents.factor),
-        shapes=Shapes(pipeline.multiple, options.height, options.width, options.batch),
-    )
+    shapes = Shapes(pipeline.multiple, options.height, options.width, options.batch)
+    parts = pipeline_parts(checkpoint, options, pipeline.latents.factor)
+    plans = plan_pipeline(pipeline, parts, options, shapes)
+    return PreparedExport(pipeline, options, parts, shapes, plans)
+
+
+def plan_pipeline(
+    pipeline: PreparedPipeline, parts: Sequence[Part], options: OnnxOptions, shapes: Shapes
+) -> dict[str, PartPlan]:
+    """How the weights of a pipeline's models are stored; see `plan_parts`.
+
+    Args:
+        pipeline: The pipeline.
+        parts: Its models.
+        options: How they are exported.
+        shapes: The sizes that they take.
+    """
+    height, width = shapes.height or pipeline.image_size, shapes.width or pipeline.image_size
+    latents = (height // pipeline.latents.factor, width // pipeline.latents.factor)
+    return plan_parts(pipeline.checkpoint, parts, pipeline.weights, options, latents)
 
 
 def prepare_pipeline(

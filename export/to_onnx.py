@@ -18,6 +18,10 @@ from .passes.fold_transposes import fold_transposes
 from .passes.name_ports import name_ports
 from .passes.simplify import simplify
 from .passes.sliced_attention import expand_sliced_attention
+from .quantize_onnx.graph import quantize_graph
+from .quantize_onnx.layers import PREFIX
+from .quantize_onnx.plan import PartPlan
+from .quantize_onnx.quantized import Quantized
 from .skeleton import fake_parameters
 from .tensors import ReadableTensor
 from .trace import trace_onnx
@@ -29,7 +33,6 @@ DATA_FILE = "model.onnx.data"
 
 # Smaller tensors stay inside the graph file, where every tool can fold them.
 _EXTERNAL_BYTES = 1024
-_PREFIX = "inner."
 
 # Called with bytes done and bytes in all.
 Progress = Callable[[int, int], None]
@@ -37,11 +40,20 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A written component: its ports as the manifest records them, and its number of weights."""
+    """A written component.
+
+    Attributes:
+        inputs: Its inputs, as the manifest records them.
+        outputs: Its outputs.
+        parameters: Its number of weights.
+        quantized: Its convolutions and linear layers with the formats of their weights; empty
+            where there was no plan.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: int
+    quantized: tuple[Quantized, ...] = ()
 
 
 def write_onnx(
@@ -52,6 +64,7 @@ def write_onnx(
     *,
     opset: int,
     static: Mapping[str, int],
+    plan: PartPlan | None = None,
     progress: Progress | None = None,
 ) -> OnnxFile:
     """Exports one component to `folder/model.onnx` and `folder/model.onnx.data`.
@@ -63,21 +76,26 @@ def write_onnx(
         folder: Where to write; created.
         opset: ONNX opset.
         static: Fixed dimensions, see `trace_onnx`.
+        plan: Formats of the weights; None leaves them in their type.
         progress: Told how many bytes of weights are written.
 
     Raises:
-        ExportError: The tracer cannot follow the module, or a weight has no place in the file.
+        ExportError: The tracer cannot follow the module, a weight has no place in the file, or it
+            has no such format.
+        CalibrationError: A layer needs ranges and has none.
     """
     model, permutations = make_graph(wrapped, mode, opset, static)
     inputs = tuple(_fixed(port, static) for port in wrapped.inputs)
     outputs = tuple(_fixed(port, static) for port in wrapped.outputs)
     name_ports(model, inputs, outputs)
-    parameters = _attach(model, weights, permutations)
+    parameters = _count(model, weights)
+    quantized = quantize_graph(model, weights, permutations, plan) if plan else ()
+    _attach(model, weights, permutations)
     model.producer_name = "kdexport"
     model.graph.name = folder.name
     folder.mkdir(parents=True, exist_ok=True)
     _save(model, folder, progress)
-    return OnnxFile(_specs(inputs), _specs(outputs), parameters)
+    return OnnxFile(tensor_specs(inputs), tensor_specs(outputs), parameters, quantized)
 
 
 def make_graph(
@@ -105,19 +123,17 @@ def make_graph(
     return model, fold_transposes(model)
 
 
-def _attach(model: ir.Model, weights: Weights, permutations: Mapping[str, tuple[int, ...]]) -> int:
-    """Gives every weight of the graph a tensor that is read when it is written; counts elements."""
+def _count(model: ir.Model, weights: Weights) -> int:
+    """Numbers in the weights of the graph; raises `ExportError` where one is not stored."""
     parameters = 0
     lost = []
     for name, value in model.graph.initializers.items():
         if value.const_value is not None:
             continue
-        stored = weights.tensors.get(name.removeprefix(_PREFIX))
+        stored = weights.tensors.get(name.removeprefix(PREFIX))
         if stored is None or value.dtype is None or value.shape is None:
             lost.append(name)
             continue
-        read = _Reader(stored, value.dtype, permutations.get(name))
-        value.const_value = ir.LazyTensor(read, value.dtype, value.shape, name=name)
         parameters += int(np.prod(stored.shape))
     if lost:
         raise ExportError(
@@ -125,6 +141,17 @@ def _attach(model: ir.Model, weights: Weights, permutations: Mapping[str, tuple[
             "please report this model."
         )
     return parameters
+
+
+def _attach(model: ir.Model, weights: Weights, permutations: Mapping[str, tuple[int, ...]]) -> None:
+    """Gives every weight of the graph a tensor that is read when it is written."""
+    for name, value in model.graph.initializers.items():
+        if value.const_value is None:
+            assert value.dtype is not None
+            assert value.shape is not None
+            stored = weights.tensors[name.removeprefix(PREFIX)]
+            read = _Reader(stored, value.dtype, permutations.get(name))
+            value.const_value = ir.LazyTensor(read, value.dtype, value.shape, name=name)
 
 
 @dataclass(frozen=True)
@@ -168,6 +195,7 @@ def _fixed(port: Port, static: Mapping[str, int]) -> Port:
     return Port(port.name, port.dtype, tuple(evaluate(size, static) for size in port.shape))
 
 
-def _specs(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
+def tensor_specs(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
+    """Ports as the manifest records them."""
     names = {torch.float32: "float32", torch.float16: "float16", torch.int64: "int64"}
     return tuple(TensorSpec(port.name, names[port.dtype], port.shape) for port in ports)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ..core.errors import (
-    DependencyError,
     OptionError,
     ProviderError,
     RunError,
@@ -32,6 +30,7 @@ from .ort_providers import (
     require_active,
     session_providers,
 )
+from .ort_session import onnxruntime_package, session_options
 from .ort_setup import make_setup, require_in_range
 from .widened import session_source
 
@@ -120,7 +119,7 @@ class OrtRunner(Runner):
         try:
             if self._binding is not None:
                 return self._binding.run(feed, outputs)
-            options = _onnxruntime().RunOptions()
+            options = onnxruntime_package().RunOptions()
             options.log_severity_level = LOG_ERRORS
             results = self._session.run(list(outputs), dict(feed), run_options=options)
         except Exception as error:
@@ -135,11 +134,8 @@ class OrtRunner(Runner):
         self._session = None
 
     def _make_session(self) -> Any:
-        runtime, provider = _onnxruntime(), self.options.provider
-        options = runtime.SessionOptions()
-        options.log_severity_level = LOG_ERRORS
-        if self.options.threads is not None:
-            options.intra_op_num_threads = self.options.threads
+        runtime, provider = onnxruntime_package(), self.options.provider
+        options = session_options(self.model, self.options.threads)
         preload_libraries(provider, runtime)
         source: str | bytes = str(self.model)
         if provider == "cpu":
@@ -176,7 +172,7 @@ class OrtRunner(Runner):
 
 def _require_available(provider: str) -> list[Any]:
     """Devices of the plugin that has the provider, none where it is built in."""
-    runtime = _onnxruntime()
+    runtime = onnxruntime_package()
     available = runtime.get_available_providers()
     if PROVIDERS[provider] in available:
         return []
@@ -188,14 +184,3 @@ def _require_available(provider: str) -> list[Any]:
             "choose one of these, or install the onnxruntime package that has it."
         )
     return devices
-
-
-def _onnxruntime() -> ModuleType:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DependencyError(
-            "Running ONNX models needs onnxruntime; install it with `pip install kdexport[cpu]`, "
-            "or `kdexport[gpu]` for NVIDIA GPUs."
-        ) from error
-    return onnxruntime  # type: ignore[no-any-return]

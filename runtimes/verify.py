@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.checkpoint import Checkpoint
-from ..core.compare import compare, compare_images, gates_for, image_gates_for
+from ..core.compare import compare, compare_images, loosest
 from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest, TensorSpec, load_manifest
 from ..core.options import VerifyOptions
@@ -207,7 +207,7 @@ def _stacked(cases: Sequence[Case]) -> Case:
 
 
 def _judge(component: Component, case: Case, output: str, result: np.ndarray) -> ComponentCheck:
-    gates = gates_for(component.graded)
+    gates = component.gates
     difference = compare(result, case.expected[output])
     return ComponentCheck(
         role=component.role,
@@ -255,7 +255,7 @@ def _check_images(
 def _check_image(
     pipeline: Pipeline, run: Trajectory, manifest: Manifest, report: Report
 ) -> tuple[ImageCheck, NDArray[np.uint8] | None]:
-    gates = image_gates_for(each.graded for each in manifest.components)
+    gates = loosest(each.gates for each in manifest.components)
     plan, what = run.plan, f"image: {run.plan.height}x{run.plan.width}"
     case = f"{plan.height}x{plan.width}, {len(run.timesteps)} calls, guidance {plan.guidance:g}"
     if plan.init is not None:

@@ -36,7 +36,12 @@ _MOVERS = frozenset(
     }
 )
 # Operators whose results are of another type than their inputs.
-_UNTYPED = frozenset({"ArgMax", "Equal", "Greater", "IsNaN", "Less", "Shape", "Size"})
+_UNTYPED = frozenset(
+    {
+        *("ArgMax", "Equal", "Greater", "IsNaN", "Less", "Shape", "Size"),
+        *("QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"),
+    }
+)
 
 
 def session_source(model: Path, options: Any) -> str | bytes:
@@ -57,16 +62,25 @@ def session_source(model: Path, options: Any) -> str | bytes:
 
 
 def holds_bfloat16(model: Path) -> bool:
-    """Whether an ONNX file has a bfloat16 weight; needs no package to find out.
+    """Whether an ONNX file has a bfloat16 weight; see `holds`."""
+    return holds(model, _BFLOAT16)
+
+
+def holds(model: Path, dtype: int) -> bool:
+    """Whether an ONNX file has a weight of a type; needs no package to find out.
 
     False where the file is missing or damaged: whoever opens it says so.
+
+    Args:
+        model: The `.onnx` file.
+        dtype: A number of `TensorProto.DataType`.
     """
     if not model.is_file():
         return False
     data = memoryview(model.read_bytes())
     try:
         return any(
-            kind == _BFLOAT16
+            kind == dtype
             for graph in _field(data, _GRAPH)
             for tensor in _field(graph, _INITIALIZER)
             for kind in _field(tensor, _DATA_TYPE)

@@ -17,6 +17,7 @@ from kdexport.calib.quality import (
 )
 from kdexport.calib.world.captions import is_held_out
 from kdexport.calib.world.paint import paint
+from kdexport.core.compare import gates_for
 from kdexport.core.errors import OptionError
 from kdexport.core.manifest import load_manifest
 
@@ -61,8 +62,8 @@ def test_true_pictures_pass_and_noise_fails():
     scenes = held_out_scenes(24)
     painted = np.stack([paint(each) for each in scenes])
     noise = np.random.default_rng(0).integers(0, 256, painted.shape, np.uint8)
-    assert _check(scenes, painted, painted, ["fp32"]).passed
-    found = _check(scenes, noise, painted, ["fp32"])
+    assert _check(scenes, painted, painted, gates_for("fp32")).passed
+    found = _check(scenes, noise, painted, gates_for("fp32"))
     assert not found.passed
     assert found.bundle["overall"] < 0.3
     assert found.reference["overall"] > 0.95
@@ -74,7 +75,7 @@ def test_counts_pictures_that_differ_by_the_gate_of_the_precision(precision, unl
     painted = np.stack([paint(each) for each in scenes])
     other = painted.copy()
     other[0] ^= 3  # at most 3 of 255: between 35 and 45 dB
-    found = _check(scenes, other, painted, ["fp32", precision])
+    found = _check(scenes, other, painted, gates_for(precision))
     assert found.passed
     assert found.unlike == unlike
 
@@ -82,7 +83,7 @@ def test_counts_pictures_that_differ_by_the_gate_of_the_precision(precision, unl
 def test_pictures_of_other_captions_fail():
     scenes = held_out_scenes(24)
     painted = np.stack([paint(each) for each in scenes])
-    assert not _check(scenes, np.roll(painted, 1, axis=0), painted, ["fp32"]).passed
+    assert not _check(scenes, np.roll(painted, 1, axis=0), painted, gates_for("fp32")).passed
 
 
 def test_score_counts_captions():

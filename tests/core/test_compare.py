@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from kdexport.core.compare import GATES, Gates, compare, compare_images, gates_for
+from kdexport.core.compare import (
+    GATES,
+    Gates,
+    compare,
+    compare_images,
+    expected_gates,
+    gates_for,
+)
 from kdexport.core.errors import OptionError
 
 ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(), elements=st.floats(-1e3, 1e3, width=32))
@@ -69,8 +76,8 @@ def test_fp16_gate(psnr, passes):
 
 def test_gates_say_what_they_ask():
     assert Gates(1e-4, 50.0, 45.0).describe() == "relative L2 ≤ 0.0001 and PSNR ≥ 50 dB"
-    with pytest.raises(OptionError, match=r"fp32, mixed, fp16, bf16, palette8, .* or palette1"):
-        gates_for("int8")
+    with pytest.raises(OptionError, match=r"fp32, mixed, fp16, bf16, palette8, .* or int4"):
+        gates_for("int5")
 
 
 def test_shapes_must_agree():
@@ -101,3 +108,16 @@ def test_psnr_of_one_level():
     difference = compare_images(image + np.uint8(1), image)
     assert difference.max_abs == 1
     assert difference.psnr_db == pytest.approx(48.13, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected", "component", "image"),
+    [
+        ("fp32", (70.0, 60.0), 62.0, 45.0),
+        ("fp16", (70.0, 60.0), 50.0, 35.0),
+        ("fp16", (40.0, 30.0), 32.0, 22.0),
+    ],
+)
+def test_recipes_are_held_near_what_they_reached(precision, expected, component, image):
+    reached = dict(zip(("unet_psnr_db", "image_psnr_db"), expected, strict=True))
+    assert expected_gates(precision, reached) == Gates(None, component, image)

@@ -1,0 +1,1 @@
+"""Weights and activations of few bits in ONNX graphs, one format per file."""
