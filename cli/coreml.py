@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..core.checkpoint import Checkpoint
+from ..core.coreml_formats import palette_named, with_text_encoders
 from ..core.coreml_options import (
     COMPUTE_UNITS,
     COREML_ATTENTIONS,
@@ -18,6 +23,7 @@ from ..core.manifest import Manifest
 from .common import Report
 from .export_options import ExportRequest, export_options, run_export, target_options
 from .exporting import Exported, export_coreml_and_verify
+from .quantization import QuantizeRequest, quantize_options
 
 _NEXT_STEPS = """\
 Next, on a Mac:
@@ -26,6 +32,25 @@ Next, on a Mac:
   https://github.com/apple/ml-stable-diffusion; then
   {pipeline}
 """
+
+
+def palettize_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds `--palettize`, which is `--quantize` by another name; digits mean palettes in both."""
+
+    @functools.wraps(command)
+    def renamed(palettize: str | None, quantize: str | None, target: str, **given: Any) -> None:
+        if palettize is not None and quantize is not None:
+            raise click.UsageError("--palettize is --quantize by another name; give one of them.")
+        what = quantize if palettize is None else palettize
+        if what is not None and what.isdecimal():
+            what = palette_named(what, target)
+        command(quantize=what, target=target, **given)
+
+    return click.option(
+        "--palettize",
+        metavar="8|6|4|3|2|1|RECIPE.json",
+        help="The same as --quantize: bits of k-means palettes, or of each layer.",
+    )(renamed)
 
 
 @click.command()
@@ -65,13 +90,12 @@ Next, on a Mac:
     type=int,
     help="Rows of the U-Net, 1 or 2; where left out, 2 if the model is run with guidance.",
 )
-@click.option(
-    "--palettize", metavar="8|6|4|RECIPE.json", help="Bits per weight, or per layer of the U-Net."
-)
 @click.option("--chunk", is_flag=True, help="Split the U-Net in two packages.")
 @click.option(
     "--epsilon", is_flag=True, help="Turn a v-prediction into noise, for Apple's library."
 )
+@palettize_option
+@quantize_options
 @export_options
 def coreml(
     request: ExportRequest,
@@ -82,7 +106,7 @@ def coreml(
     compute_units: str | None,
     sizes: tuple[tuple[int, int], ...],
     guidance_batch: int | None,
-    palettize: str | None,
+    quantize: QuantizeRequest | None,
     chunk: bool,
     epsilon: bool,
 ) -> None:
@@ -93,7 +117,6 @@ def coreml(
     every result rounded as Apple's hardware does; on macOS by Core ML itself. Unless --no-verify is
     given, the export is compared with diffusers at the end, and kept only if every gate holds.
     """
-    bits = int(palettize) if palettize is not None and palettize.isdecimal() else None
     options = CoremlOptions(
         precision=precision,
         attention=attention,
@@ -102,8 +125,6 @@ def coreml(
         compute_units=compute_units,
         sizes=sizes,
         rows=guidance_batch,
-        palette=bits,
-        recipe=palettize if bits is None else None,
         chunk=chunk,
         epsilon=epsilon,
         with_encoder=request.with_encoder,
@@ -112,9 +133,13 @@ def coreml(
     )
 
     def export(checkpoint: Checkpoint, report: Report) -> Exported:
+        quantization = None
+        if quantize is not None:
+            resolved = quantize.resolve(checkpoint, report)
+            quantization = with_text_encoders(resolved, checkpoint.text_encoders)
         return export_coreml_and_verify(
             checkpoint,
-            options,
+            replace(options, quantization=quantization),
             request.output,
             request.verify,
             request.no_verify,

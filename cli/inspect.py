@@ -9,6 +9,7 @@ import click
 
 from ..core.manifest import (
     MANIFEST_NAME,
+    Component,
     ControlRecord,
     Manifest,
     Shapes,
@@ -152,15 +153,27 @@ def _coreml(manifest: Manifest) -> str:
     record = manifest.coreml
     assert record is not None
     islands = [f"{len(each.islands)} of the {each.role}" for each in manifest.components]
-    palettes = {each.graded for each in manifest.components if each.compression}
+    stored = [_formats(each) for each in manifest.components if each.compression]
     return "\n".join(
         [
             f"{record.target}, attention {record.attention}, for {record.compute_units}, "
             f"U-Net rows {record.rows}",
             f"operations in float32: {', '.join(islands)}",
-            f"bits per weight: {', '.join(sorted(palettes)) or 'all'}",
+            f"weights: {'; '.join(stored) or manifest.components[0].precision}",
         ]
     )
+
+
+def _formats(component: Component) -> str:
+    """In how many weights of a component each format is."""
+    assert component.compression is not None
+    formats = component.compression.get("formats")
+    if formats is None:
+        # Bundles of kdexport before there were other formats than palettes.
+        bits = component.compression["weights_by_bits"]
+        formats = {f"palette{each}": count for each, count in bits.items()}
+    counts = ", ".join(f"{count} {name}" for name, count in formats.items())
+    return f"{component.role} {counts}"
 
 
 def _control(control: ControlRecord) -> str:

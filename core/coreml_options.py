@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .coreml_formats import require_formats
 from .errors import OptionError
 from .options import DEFAULT_SCHEDULERS, require_choice
+from .quantization import Quantization
 
 COREML_PRECISIONS = ("fp16", "fp32")
 COREML_ATTENTIONS = ("original", "split-einsum", "split-einsum-v2", "sdpa")
 COREML_TARGETS = ("iOS16", "iOS17", "iOS18")
 COMPUTE_UNITS = ("all", "cpu-and-neural-engine", "cpu-and-gpu", "cpu-only")
-PALETTE_BITS = (8, 6, 4)
 # Queries per slice of `split-einsum-v2` where nothing else is asked for; Apple's number.
 DEFAULT_SLICE = 512
 
@@ -39,9 +40,7 @@ class CoremlOptions:
         compute_units: What they are meant to run on; None takes what fits the attention.
         sizes: Image heights and widths in pixels, the default first; empty takes the model's own.
         rows: Rows of the U-Net's batch, 1 or 2; None takes 2 where the model is run with guidance.
-        palette: Bits per weight of the k-means palettes, or None for float weights.
-        recipe: JSON file with the bits of single layers of the U-Net instead of `palette`, or
-            None.
+        quantization: Formats of the weights, or None for float weights.
         chunk: Split the U-Net in two packages.
         epsilon: Turn a v-prediction into the noise that Apple's schedulers expect.
         with_encoder: Also export the VAE encoder.
@@ -56,8 +55,7 @@ class CoremlOptions:
     compute_units: str | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     rows: int | None = None
-    palette: int | None = None
-    recipe: str | None = None
+    quantization: Quantization | None = None
     chunk: bool = False
     epsilon: bool = False
     with_encoder: bool = False
@@ -83,12 +81,10 @@ class CoremlOptions:
             )
         if self.rows not in (None, 1, 2):
             raise OptionError(f"The U-Net's batch has 1 or 2 rows, not {self.rows}.")
-        if self.palette not in (None, *PALETTE_BITS):
-            raise OptionError(f"Palettes have 8, 6 or 4 bits, not {self.palette}.")
-        if self.palette is not None and self.recipe is not None:
-            raise OptionError("Give either the bits of all palettes or a recipe, not both.")
-        if self.precision == "fp32" and (self.palette is not None or self.recipe is not None):
-            raise OptionError("Palettes hold float16 numbers; choose the precision fp16.")
+        if self.quantization is not None:
+            if self.precision == "fp32":
+                raise OptionError("Compressed weights become float16; choose the precision fp16.")
+            require_formats(self.quantization.formats, self.target)
         if len(self.sizes) > 1 and (self.chunk or self.resolved_slice is not None):
             what = "A U-Net in chunks" if self.chunk else "Attention in slices"
             raise OptionError(f"{what} takes one size only; give one, or leave that out.")

@@ -36,6 +36,8 @@ from kdexport.core.adapters import Adapter
 from kdexport.core.checkpoint import Checkpoint
 from kdexport.core.coreml_options import CoremlOptions
 from kdexport.core.options import ModelOptions, OnnxOptions, VerifyOptions
+from kdexport.core.quantization import Quantization
+from kdexport.core.recipe import LayerFormats, Recipe
 from kdexport.export.coreml.prepare import prepare_coreml
 from kdexport.export.load import load_checkpoint
 from kdexport.runtimes.image import to_uint8
@@ -50,10 +52,14 @@ ONNX = {
     "ONNX fp32, tiny decoder": ("student, tiny decoder", "fp32"),
     "ONNX fp32, fast adapter": ("student, fast adapter", "fp32"),
 }
+# Clusters the weights of the text encoder and of the U-Net, as `--palettize 6` does.
+PALETTES = Quantization(
+    "palette6", Recipe({role: LayerFormats("palette6") for role in ("text_encoder", "unet")})
+)
 # The same for Core ML, run by the evaluator of MIL programs.
 COREML = {
     "Core ML fp16": ("student", CoremlOptions(schedulers=())),
-    "Core ML 6 bit": ("student", CoremlOptions(schedulers=(), palette=6, chunk=True)),
+    "Core ML 6 bit": ("student", CoremlOptions(schedulers=(), quantization=PALETTES, chunk=True)),
 }
 ROWS = 16  # captions on the sheet
 

@@ -140,6 +140,8 @@ def test_xl_in_chunks_with_palettes_and_a_tiny_decoder(export, narrow):
     unet = manifest.component("unet")
     assert unet.chunks == ("UnetChunk1.mlpackage", "UnetChunk2.mlpackage")
     assert unet.compression["bits"] == 8
+    assert unet.compression["formats"] == {"palette8-grouped": unet.compression["weights"]}
+    assert manifest.component("text_encoder_2").compression["recipe"] == "palette8-grouped"
     assert unet.graded == "palette8"
     assert manifest.latents.scaling_factor == 0.13025
     assert manifest.component("vae_decoder").compression is None

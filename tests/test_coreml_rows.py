@@ -11,7 +11,9 @@ from kdexport.core.compare import compare
 from kdexport.core.coreml_options import COREML_ATTENTIONS, CoremlOptions
 from kdexport.export.coreml.bundle import load_weights
 from kdexport.export.coreml.convert import to_program
+from kdexport.export.coreml.layer_names import identifier
 from kdexport.export.coreml.parts import coreml_parts
+from kdexport.export.coreml.plans import recipe_weights
 from kdexport.export.coreml.ports import AppleModule
 from kdexport.export.load import load_checkpoint
 from kdexport.export.narrow import narrow_twin
@@ -34,6 +36,7 @@ def rows_by_unet():
 
 
 GROUPS = rows_by_unet()
+LAYERS = ("conv", "linear")
 CASES = list(zip(GROUPS, itertools.cycle(COREML_ATTENTIONS)))
 
 
@@ -58,12 +61,16 @@ def check(checkpoint, options, size):
     inner = build_skeleton(source, torch.float32)
     load_weights(inner, open_weights(source, parameter_shapes(inner)))
     module = part.wrap(inner)
+    nameable = {identifier(name) for name, shape in recipe_weights(module).items() if shape[1:]}
     feed = feeds(module, size)
     with torch.no_grad():
         tensors = (torch.from_numpy(array.astype(np.float32)) for array in feed.values())
         expected = module(*tensors)[0].numpy()
     program = to_program(module, [size], options.target)
     (function,) = program.functions.values()
+    # A recipe names the weights of the program, no more and no fewer.
+    weights = (each.inputs["weight"] for each in function.operations if each.op_type in LAYERS)
+    assert {each.name for each in weights if each.op.op_type == "const"} == nameable
     exact = Evaluator(function, Float32()).run(feed)["noise_pred"]
     assert compare(exact, expected).relative_l2 < 1e-5
     component = part.describe(checkpoint, "fp16", size)

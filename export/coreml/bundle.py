@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...core.errors import listing
+from ...core.formats import FORMATS, Format
 from ...core.manifest import Component, Manifest, record_files, save_manifest
+from ...core.quantization import Quantization
 from ..bundle_files import write_samplers
 from ..skeleton import build_skeleton
 from ..text import write_tokenizer_files
@@ -94,31 +98,43 @@ def _write_part(
         islands=islands,
         target=options.target,
         metadata=_metadata(module, prepared),
-        palette=prepared.palette_of(part),
+        plan=prepared.plans.get(part.role),
+        ranges=prepared.ranges,
         progress=lambda share: report(f"{part.role}: write", share),
     )
     return replace(
         component,
         parameters=sum(each.parameters for each in saved),
         islands=tuple(f"{name}: {reason}" for name, reason in islands.items()),
-        compression=_compression(saved),
+        compression=_compression(part.role, saved, options.quantization),
     )
 
 
-def _compression(saved: Sequence[Saved]) -> dict[str, Any] | None:
-    """What the manifest says of palettes."""
-    palettes = [each for package in saved for each in package.palettized]
-    if not palettes:
+def _compression(
+    role: str, saved: Sequence[Saved], quantization: Quantization | None
+) -> dict[str, Any] | None:
+    """What the manifest says of compressed weights."""
+    weights = [each for package in saved for each in package.compressed]
+    if quantization is None or not weights:
         return None
+    formats = Counter(each.format.name for each in weights)
+    bits = Counter(each.format.bits for each in weights)
+    expected = quantization.recipe.expected
     return {
-        "method": "k-means palettes",
-        "bits": min(each.bits for each in palettes),
-        "weights": len(palettes),
-        "weights_by_bits": {
-            str(bits): sum(each.bits == bits for each in palettes)
-            for bits in sorted({each.bits for each in palettes})
-        },
+        "recipe": quantization.name,
+        "method": listing(sorted({_method(each.format) for each in weights})),
+        "bits": min(bits),
+        "weights": len(weights),
+        "weights_by_bits": {str(each): bits[each] for each in sorted(bits)},
+        "formats": {name: formats[name] for name in FORMATS if name in formats},
+        **({"expected": dict(expected)} if expected and role == "unet" else {}),
     }
+
+
+def _method(form: Format) -> str:
+    if form.kind == "palette":
+        return "sparse k-means palettes" if form.sparse else "k-means palettes"
+    return "integers, activations too" if form.activations else "integers"
 
 
 def _convert(

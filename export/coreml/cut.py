@@ -79,7 +79,9 @@ def _cuts(body: Sequence[Operation], function: Any) -> Iterator[Cut]:
             each.op is not None and position.get(id(each.op), -1) < index
             for each in function.outputs
         )
-        if not given and kinds <= set(_CROSSING):
+        # A layer computes with integers only where `dequantize` is in the same program.
+        apart = any(each.op is not None and each.op.op_type == "dequantize" for each in crossing)
+        if not given and not apart and kinds <= set(_CROSSING):
             yield Cut(index, (before, after), crossing)
 
 

@@ -25,7 +25,7 @@ _WRAPPER = "inner"
 # What the outermost `forward` is called.
 _ROOT = "model"
 _MAPPINGS = ("conv2d", "linear")
-_SCALINGS = ("mul", "div")
+_SCALINGS = ("mul", "div", "add", "sub")
 _WEIGHTS = ("weight", "bias", "gamma", "beta", "mean", "variance")
 _HALF = "_to_fp16"
 
@@ -52,9 +52,9 @@ def name_nodes(exported: torch.export.ExportedProgram, reserved: Collection[str]
     names, layers, wanted = _Names(reserved), {}, {}
     for node in exported.graph.nodes:
         if node.name in stored:
-            wanted[node] = names.unique(_identifier(stored[node.name]))
+            wanted[node] = names.unique(identifier(stored[node.name]))
         elif node.op in ("call_function", "get_attr"):
-            layers[node] = _identifier(_layer(node)) or _ROOT
+            layers[node] = identifier(_layer(node)) or _ROOT
             wanted[node] = names.unique(f"{layers[node]}_{_what(node)}")
     before = {node: node.name for node in wanted}
     for node, name in wanted.items():
@@ -119,7 +119,8 @@ def _stored_names(exported: torch.export.ExportedProgram) -> dict[str, str]:
 def _layer(node: torch.fx.Node) -> str:
     """Dotted path of the module whose `forward` called the operator.
 
-    A constant factor that coremltools merges into the layer before it counts as that layer.
+    A constant factor or shift that coremltools merges into the layer before it counts as that
+    layer.
     """
     source = _scaled(node)
     stack = (node if source is None else source).meta.get("nn_module_stack")
@@ -134,13 +135,13 @@ def _what(node: torch.fx.Node) -> str:
 
 
 def _scaled(node: torch.fx.Node) -> torch.fx.Node | None:
-    """The convolution or linear layer that a node multiplies by a number."""
+    """The convolution or linear layer whose result a node scales or shifts by numbers."""
     if _operator(node) not in _SCALINGS or len(node.args) != 2:
         return None
     source, factor = node.args
     if not isinstance(source, torch.fx.Node) or not isinstance(factor, (int, float)):
         return None
-    return source if _operator(source) in _MAPPINGS else None
+    return source if _operator(source) in _MAPPINGS else _scaled(source)
 
 
 def _operator(node: torch.fx.Node) -> str:
@@ -149,7 +150,7 @@ def _operator(node: torch.fx.Node) -> str:
     return str(name).strip("_")
 
 
-def _identifier(path: str) -> str:
+def identifier(path: str) -> str:
     """A dotted path as a name that MIL takes."""
     name = path.removeprefix(f"{_WRAPPER}.") if path != _WRAPPER else ""
     name = re.sub(r"\W+", "_", name).strip("_")

@@ -43,8 +43,6 @@ class CoremlPart:
         component: The component of the pipeline that it is made of.
         files: Its packages, relative to the bundle: one, or the chunks in their order.
         wrap: Wraps the module of the component, which it changes.
-        palettized: Whether palettes, where they are asked for, are for this component. Not for the
-            VAE, whose weights are few and whose errors are seen at once.
         residual_scale: What the package multiplies the residuals of a ControlNet by.
     """
 
@@ -52,7 +50,6 @@ class CoremlPart:
     component: str
     files: tuple[str, ...]
     wrap: Callable[[nn.Module], AppleModule]
-    palettized: bool = True
     residual_scale: float = 1.0
 
     def describe(
@@ -153,7 +150,7 @@ def _vae_part(role: str, checkpoint: Checkpoint, options: CoremlOptions) -> Core
     def wrap(module: nn.Module) -> AppleModule:
         return kind(module, options.attention, options.resolved_slice, factor, edge)
 
-    return CoremlPart(role, "vae", _files(_PACKAGES[role]), wrap, palettized=False)
+    return CoremlPart(role, "vae", _files(_PACKAGES[role]), wrap)
 
 
 def _files(*names: str) -> tuple[str, ...]:

@@ -59,11 +59,13 @@ class AppleModule(nn.Module, ABC):
         inputs: Inputs in the order of `forward`.
         outputs: Outputs in the order of the tuple that `forward` returns.
         summary: What the model is, in a sentence.
+        used: The children of `inner` that it runs; empty where it runs all of it.
     """
 
     inputs: tuple[ApplePort, ...]
     outputs: tuple[ApplePort, ...]
     summary: str
+    used: tuple[str, ...] = ()
 
     def __init__(self, inner: Any) -> None:
         """Wraps `inner`, which is put into evaluation mode."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+
+import torch
 
 from ...core.checkpoint import Checkpoint
 from ...core.coreml_options import CoremlOptions
-from ...core.errors import OptionError
+from ...core.errors import OptionError, RecipeError, listing
+from ...core.formats import Format
 from ...core.guidance import is_guided
 from ...core.manifest import (
     SCHEMA_VERSION,
@@ -17,12 +19,14 @@ from ...core.manifest import (
     Manifest,
     Shapes,
 )
+from ...core.ranges import Ranges
 from ..bundle_files import bundle_defaults, sampler_records, source_record, tool_versions
 from ..controlnets import control_record
 from ..prepare import PreparedPipeline, prepare_pipeline
+from ..skeleton import build_skeleton
 from ..text import describe_tokenizer
-from .palettize import Palette, read_recipe
 from .parts import CoremlPart, baked_prediction, coreml_parts
+from .plans import plan_of, recipe_weights
 from .toolbox import coremltools
 from .wrap_vae import LIBRARY_FACTORS
 
@@ -38,7 +42,7 @@ class PreparedCoreml:
         options: How to export it.
         parts: The components to convert.
         sizes: Height and width in latent cells, the default first.
-        palette: Bits per weight, or None for float weights.
+        plans: By role, the format of each weight that does not stay as it is.
         manifest: What the bundle's manifest will say, without what only the files tell: hashes,
             islands, compression.
     """
@@ -47,19 +51,20 @@ class PreparedCoreml:
     options: CoremlOptions
     parts: tuple[CoremlPart, ...]
     sizes: tuple[Mapping[str, int], ...]
-    palette: Palette | None
+    plans: Mapping[str, Mapping[str, Format]]
     manifest: Manifest
 
-    def palette_of(self, part: CoremlPart) -> Palette | None:
-        """The bits of a component's weights; a recipe names those of the U-Net."""
-        named = self.options.recipe is None or part.role == "unet"
-        return self.palette if part.palettized and named else None
+    @property
+    def ranges(self) -> Ranges | None:
+        """Ranges of activations by layer, where formats need them."""
+        quantization = self.options.quantization
+        return None if quantization is None else quantization.ranges
 
     @property
     def bytes_needed(self) -> int:
         """Upper bound of what the bundle takes on disk."""
-        # Chunks and palettes are made of a whole float package, which lies beside them meanwhile.
-        copies = 2 if self.options.chunk or self.options.palette or self.options.recipe else 1
+        # Chunks are made of a whole package, and it of a float one, which lies beside it meanwhile.
+        copies = 2 if self.options.chunk or self.plans else 1
         each = 4 if self.options.precision == "fp32" else 2
         return self.pipeline.bytes_needed((part.component, copies * each) for part in self.parts)
 
@@ -68,8 +73,8 @@ def prepare_coreml(checkpoint: Checkpoint, options: CoremlOptions) -> PreparedCo
     """Checks everything that can be checked before the first byte is written.
 
     Raises:
-        OptionError: A size does not fit the model, it predicts noise already, or the recipe of the
-            palettes cannot be read.
+        OptionError: A size does not fit the model, or it predicts noise already.
+        RecipeError: The recipe does not fit the model.
         DependencyError: coremltools is not installed.
         KdexportError: See `prepare_pipeline`.
     """
@@ -89,15 +94,33 @@ def prepare_coreml(checkpoint: Checkpoint, options: CoremlOptions) -> PreparedCo
         options=options,
         parts=parts,
         sizes=tuple({"height": high // factor, "width": wide // factor} for high, wide in pixels),
-        palette=_palette(options),
+        plans=_plans(checkpoint, options, parts),
         manifest=_manifest(checkpoint, pipeline, options, parts, pixels, rows),
     )
 
 
-def _palette(options: CoremlOptions) -> Palette | None:
-    if options.recipe is not None:
-        return read_recipe(Path(options.recipe))
-    return None if options.palette is None else Palette(default=options.palette)
+def _plans(
+    checkpoint: Checkpoint, options: CoremlOptions, parts: Sequence[CoremlPart]
+) -> dict[str, dict[str, Format]]:
+    """Plans of the components that the recipe says something about."""
+    quantization = options.quantization
+    if quantization is None:
+        return {}
+    # The encoder is exported where it is asked for only.
+    roles = [part.role for part in parts]
+    unknown = sorted({*quantization.recipe.components} - {*roles, "vae_encoder"})
+    if unknown:
+        raise RecipeError(
+            f"The recipe is about the {listing(unknown)}, which this export does not have; it has "
+            f"{listing(roles)}."
+        )
+    plans = {}
+    for part in parts:
+        if any(form.kind != "float" for form in quantization.formats_of(part.role)):
+            skeleton = build_skeleton(checkpoint.component(part.component), torch.float32)
+            weights = recipe_weights(part.wrap(skeleton))
+            plans[part.role] = plan_of(quantization.recipe, part.role, weights)
+    return {role: plan for role, plan in plans.items() if plan}
 
 
 def _pipeline(checkpoint: Checkpoint, options: CoremlOptions) -> PreparedPipeline:

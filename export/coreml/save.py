@@ -12,14 +12,15 @@ import torch
 
 from ...core.coreml_options import COREML_PRECISIONS
 from ...core.errors import ExportError, OptionError, listing
+from ...core.formats import Format
 from ...core.manifest import TensorSpec
 from ...core.options import require_choice
+from ...core.ranges import LayerRange
 from .chunk import split_program
+from .compress import Compressed, compress
 from .half import to_half
-from .lut import Palettized
 from .metadata import PackageMetadata
 from .package import bytes_of, read_specs, write_package
-from .palettize import Palette, palettize
 from .toolbox import Progress, deployment_target, part_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Saved:
         bytes: Of all its files.
         inputs: What it takes, as the package says; a size that varies is called as in the port.
         outputs: What it gives.
-        palettized: The weights that became palettes.
+        compressed: The weights that are stored in another format.
     """
 
     path: Path
@@ -52,7 +53,7 @@ class Saved:
     bytes: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    palettized: tuple[Palettized, ...] = ()
+    compressed: tuple[Compressed, ...] = ()
 
 
 def save_packages(
@@ -65,7 +66,8 @@ def save_packages(
     islands: Collection[str],
     target: str,
     metadata: PackageMetadata,
-    palette: Palette | None = None,
+    plan: Mapping[str, Format] | None = None,
+    ranges: Mapping[str, LayerRange] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Saved, ...]:
     """Writes a program that `to_program` made; the same program gives the same bytes.
@@ -80,28 +82,31 @@ def save_packages(
         islands: Names of operations that stay in float32 in a float16 package.
         target: One of `toolbox.TARGETS`.
         metadata: What the packages say about themselves.
-        palette: Bits per weight, or None for float weights.
+        plan: Formats of weights by their names in the module, or None for float weights.
+        ranges: Ranges of activations by layer, for formats that quantize them.
         progress: Told how far the work is.
 
     Returns:
         What was written, in the order of `paths`.
 
     Raises:
-        OptionError: There is no such precision or target, float32 weights are to have palettes, a
-            recipe does not fit the weights, or a program of several sizes is to be split.
+        OptionError: There is no such precision or target, float32 weights are to be compressed, the
+            target lacks a format, or a program of several sizes is to be split.
+        RecipeError: The plan does not fit the weights.
+        CalibrationError: A range is missing.
         ExportError: coremltools refuses the program, it has no operation of an island's name, or
             the packages do not take and give what the ports say.
     """
     require_choice(precision, COREML_PRECISIONS, "precision")
     minimum = deployment_target(target)
-    if palette is not None and precision == "fp32":
-        raise OptionError("Palettes hold float16 numbers; choose the precision fp16.")
+    if plan and precision == "fp32":
+        raise OptionError("Compressed weights become float16; choose the precision fp16.")
     if precision == "fp16":
         program = to_half(program, islands, minimum, part_of(progress, 0.0, _HALVED))
-    palettized: tuple[Palettized, ...] = ()
-    if palette is not None:
+    compressed: tuple[Compressed, ...] = ()
+    if plan:
         report = part_of(progress, _HALVED, _COMPRESSED)
-        palettized = palettize(program, palette, target, report)
+        compressed = compress(program, plan, target, ranges, report)
     programs: list[Program] = [program]
     crossing: tuple[str, ...] = ()
     if len(paths) > 1:
@@ -116,7 +121,7 @@ def save_packages(
         report = part_of(progress, start, start + share)
         parameters, names = _parameters(part), {op.name for op in part.functions["main"].operations}
         spec = write_package(part, path, minimum, metadata, described, report)
-        kept = tuple(each for each in palettized if each.constant in names)
+        kept = tuple(each for each in compressed if each.constant in names)
         saved.append(
             Saved(
                 path,

@@ -50,6 +50,7 @@ class AppleDecoder(AppleVae):
     """A VAE decoder: latents over the library's factor to an image in [-1, 1]."""
 
     summary = "Decodes latents to an image."
+    used = ("post_quant_conv", "decoder")
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class AppleEncoder(AppleVae):
     """
 
     summary = "Encodes an image to the distribution of its latents."
+    used = ("encoder", "quant_conv")
 
     def __init__(
         self,

@@ -28,7 +28,14 @@ def refused(capsys, tmp_path, micro_pipeline):
         (["--target", "macOS13"], "no deployment target 'macOS13'; choose iOS16, iOS17 or iOS18"),
         (["--precision", "mixed"], "no Core ML precision 'mixed'; choose fp16 or fp32"),
         (["--size", 100, 100], "height 100 does not fit"),
-        (["--palettize", 5], "Palettes have 8, 6 or 4 bits, not 5"),
+        (["--palettize", 5], "Palettes have 8, 6, 4, 3, 2 or 1 bits, not 5"),
+        (["--palettize", 3], "'palette3' came with iOS18, and the target is iOS17"),
+        (["--quantize", "int4"], "'int4' came with iOS18, and the target is iOS17"),
+        (["--quantize", "palette5"], "no weight format 'palette5'; choose float, palette8"),
+        (["--quantize", "fp8", "--target", "iOS18"], "format fp8 needs to know the ranges"),
+        (["--quantize", "int8-dynamic"], "Core ML lacks the format 'int8-dynamic'"),
+        (["--quantize", "int8-static"], "name it with --calibration"),
+        (["--quantize", "int8", "--precision", "fp32"], "choose the precision fp16"),
         (["--palettize", "missing.json"], "missing.json"),
         (["--guidance-batch", 4], "1 or 2 rows, not 4"),
         (["--epsilon"], "predicts noise already; leave out --epsilon"),
@@ -44,7 +51,12 @@ def test_options(refused, options, message):
 
 @pytest.mark.parametrize(
     ("recipe", "message"),
-    [("[8]", "recipe"), ('{"default": 3}', "bits, not 3"), ("{", "recipe")],
+    [
+        ("[8]", "recipe"),
+        ('{"default": 5}', "bits, not 5"),
+        ('{"default": 3}', "'palette3' came with iOS18"),
+        ("{", "recipe"),
+    ],
 )
 def test_recipes(refused, tmp_path, recipe, message):
     (tmp_path / "recipe.json").write_text(recipe)
@@ -56,6 +68,19 @@ def test_a_recipe_for_other_layers(refused, tmp_path):
     (tmp_path / "recipe.json").write_text(json.dumps({"no_such_layer": 8, "default": None}))
     status, error = refused("--palettize", tmp_path / "recipe.json", "--attention", "original")
     assert (status, "no_such_layer" in error) == (1, True), error
+
+
+def test_a_recipe_for_other_components(refused, tmp_path):
+    recipe = {"kdexport_recipe": 1, "components": {"text_encoder_2": {"default": "int8"}}}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    status, error = refused("--quantize", tmp_path / "recipe.json")
+    assert status == 1
+    assert "is about the text_encoder_2, which this export does not have" in error
+
+
+def test_one_name_of_the_option(refused):
+    status, error = refused("--quantize", "int8", "--palettize", 6)
+    assert (status, "give one of them" in error) == (2, True), error
 
 
 def test_without_coremltools(refused, monkeypatch):

@@ -1,6 +1,10 @@
 import pytest
+from kdexport.core.coreml_formats import formats_of
 from kdexport.core.coreml_options import CoremlOptions
 from kdexport.core.errors import OptionError
+from kdexport.core.quantization import Quantization
+from kdexport.core.ranges import LayerRange, TensorRange
+from kdexport.core.recipe import LayerFormats, Recipe
 
 
 @pytest.mark.parametrize(
@@ -34,9 +38,14 @@ def test_slices():
         ({"slice_size": 8}, "'split-einsum' has no slices; leave --slice-size out or choose orig"),
         ({"attention": "original", "slice_size": 0}, "slice size must be at least 1, not 0"),
         ({"rows": 3}, "batch has 1 or 2 rows, not 3"),
-        ({"palette": 5}, "Palettes have 8, 6 or 4 bits, not 5"),
-        ({"palette": 6, "recipe": "r.json"}, "bits of all palettes or a recipe, not both"),
-        ({"palette": 6, "precision": "fp32"}, "Palettes hold float16 numbers"),
+        ({"quantization": "palette6", "precision": "fp32"}, "Compressed weights become float16"),
+        ({"quantization": "palette3"}, "'palette3' came with iOS18, and the target is iOS17"),
+        (
+            {"quantization": "int4", "target": "iOS16"},
+            "'int4' came with iOS18, and the target is i",
+        ),
+        ({"quantization": "fp8"}, "Core ML lacks the format 'fp8': it has no 8-bit floating"),
+        ({"quantization": "int8-dynamic"}, "lacks the format 'int8-dynamic': it finds no ranges"),
         ({"sizes": ((512, 512), (512, 512))}, "A size was given twice"),
         ({"sizes": ((8, 8), (8, 16)), "chunk": True}, "A U-Net in chunks takes one size only"),
         (
@@ -48,5 +57,19 @@ def test_slices():
     ],
 )
 def test_refused(options, message):
+    if "quantization" in options:
+        options = {**options, "quantization": quantization(options["quantization"])}
     with pytest.raises(OptionError, match=message):
         CoremlOptions(**options)
+
+
+@pytest.mark.parametrize("target", ["iOS16", "iOS17", "iOS18"])
+def test_formats_of_targets(target):
+    for name in formats_of(target):
+        assert CoremlOptions(quantization=quantization(name), target=target)
+
+
+def quantization(name):
+    layer = TensorRange(-1, 1, 1, 1)
+    recipe = Recipe({"unet": LayerFormats("float", {"conv_in.weight": name})})
+    return Quantization(name, recipe, {"conv_in": LayerRange(layer, layer)})

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,3 +121,15 @@ def toy():
         make_feed=make_feed,
         expected=expected,
     )
+
+
+@pytest.fixture(scope="session")
+def small() -> ModuleType:
+    """What the tests of compressed programs share: the module `compressing.py` beside this file."""
+    name = "kdexport_coreml_tests_compressing"
+    if name not in sys.modules:
+        path = Path(__file__).with_name("compressing.py")
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]

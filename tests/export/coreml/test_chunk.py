@@ -1,17 +1,17 @@
 import pytest
 from kdexport.core.errors import ExportError, OptionError
 from kdexport.export.coreml.chunk import split_program
+from kdexport.export.coreml.compress import compress
 from kdexport.export.coreml.convert import to_program
 from kdexport.export.coreml.half import to_half
 from kdexport.export.coreml.metadata import PackageMetadata
-from kdexport.export.coreml.palettize import Palette, palettize
 from kdexport.export.coreml.save import save_packages
 from kdexport.export.coreml.toolbox import deployment_target
 from kdexport.runtimes.mil.evaluate import Evaluator
 from kdexport.runtimes.mil.package import read_package
 
 
-def save(toy, paths, palette=None):
+def save(toy, paths, plan=None):
     return save_packages(
         toy.program(),
         paths,
@@ -21,15 +21,16 @@ def save(toy, paths, palette=None):
         islands=toy.islands,
         target="iOS17",
         metadata=PackageMetadata("x"),
-        palette=palette,
+        plan=plan,
     )
 
 
-@pytest.mark.parametrize("palette", [None, Palette(default=6)])
-def test_chunks_give_what_the_whole_gives(toy, tmp_path, palette):
-    (whole,) = save(toy, [tmp_path / "Unet.mlpackage"], palette)
+@pytest.mark.parametrize("name", [None, "palette6"])
+def test_chunks_give_what_the_whole_gives(toy, small, tmp_path, name):
+    plan = small.plan_of_all(name) if name else None
+    (whole,) = save(toy, [tmp_path / "Unet.mlpackage"], plan)
     paths = [tmp_path / f"UnetChunk{number}.mlpackage" for number in (1, 2)]
-    chunks = save(toy, paths, palette)
+    chunks = save(toy, paths, plan)
     feed = dict(toy.feed)
     for each in chunks:
         package = read_package(each.path)
@@ -46,8 +47,8 @@ def test_chunks_give_what_the_whole_gives(toy, tmp_path, palette):
     assert {each.name for each in first.inputs} <= own
     # Nothing is stored twice.
     assert first.parameters + second.parameters == whole.parameters
-    palettized = [each.name for chunk in chunks for each in chunk.palettized]
-    assert sorted(palettized) == sorted(each.name for each in whole.palettized)
+    compressed = [each.name for chunk in chunks for each in chunk.compressed]
+    assert sorted(compressed) == sorted(each.name for each in whole.compressed)
 
 
 def test_balance(toy):
@@ -59,11 +60,15 @@ def test_balance(toy):
     assert chunks.crossing_bytes > 0
 
 
-def test_compressed_weights_count_as_they_are_stored(toy):
-    program = to_half(toy.program(), (), deployment_target("iOS17"))
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("palette4", 0.35), ("int4", 0.35), ("int8", 0.58), ("sparse50-palette6", 0.35)],
+)
+def test_compressed_weights_count_as_they_are_stored(toy, small, name, most):
+    program = small.half_program(toy, "iOS18")
     dense = sum(split_program(program).weights)
-    palettize(program, Palette(default=4), "iOS17")
-    assert sum(split_program(program).weights) < 0.35 * dense
+    compress(program, small.plan_of_all(name), "iOS18")
+    assert sum(split_program(program).weights) < most * dense
 
 
 def test_several_sizes(toy):

@@ -10,7 +10,6 @@ from kdexport.core.manifest import TensorSpec
 from kdexport.export.coreml.convert import to_program
 from kdexport.export.coreml.half import to_half
 from kdexport.export.coreml.metadata import PackageMetadata
-from kdexport.export.coreml.palettize import Palette
 from kdexport.export.coreml.save import save_packages
 from kdexport.export.coreml.toolbox import deployment_target
 from kdexport.runtimes.mil.evaluate import Evaluator
@@ -116,9 +115,10 @@ def test_unknown_islands(toy, tmp_path):
         save(toy, tmp_path / "Unet.mlpackage", islands=["nonsense"])
 
 
-def test_palettes_need_float16(toy, tmp_path):
+def test_compressed_weights_need_float16(toy, small, tmp_path):
+    plan = small.plan_of_all("palette6")
     with pytest.raises(OptionError, match="choose the precision fp16"):
-        save(toy, tmp_path / "Unet.mlpackage", precision="fp32", palette=Palette(default=6))
+        save(toy, tmp_path / "Unet.mlpackage", precision="fp32", plan=plan)
 
 
 @pytest.mark.parametrize(
