@@ -12,6 +12,8 @@ from ..core.options import VerifyOptions
 from ..core.tensorrt_options import TensorrtOptions
 from .common import Report
 from .exporting import Exported, require_reference, verify_staging
+from .quantization import QuantizeRequest
+from .quantizing_tensorrt import quantized_options, request_key
 
 
 def export_tensorrt_and_verify(
@@ -21,6 +23,7 @@ def export_tensorrt_and_verify(
     verify: VerifyOptions | None,
     overwrite: bool,
     report: Report,
+    quantize: QuantizeRequest | None = None,
 ) -> Exported:
     """Makes a TensorRT bundle, as `export_and_verify` makes an ONNX bundle.
 
@@ -33,6 +36,8 @@ def export_tensorrt_and_verify(
         verify: How to verify it, or None to skip that.
         overwrite: Replace an existing folder.
         report: Told what is being done and how far it is.
+        quantize: What weights of few bits are made from, in the place of the options' own
+            quantization; None keeps that.
 
     Raises:
         ParityError: A gate failed; no bundle is left.
@@ -40,18 +45,20 @@ def export_tensorrt_and_verify(
     """
     from ..export.onnx_bundle import export_onnx
     from ..export.tensorrt.bundle import add_engines, at_best_size
-    from ..export.tensorrt.prepare import prepare_tensorrt, request_digest
+    from ..export.tensorrt.prepare import prepare_tensorrt
     from ..runtimes.plan import allowed_size
 
     require_vacant(bundle, overwrite)
     if verify:
         require_reference(checkpoint)
+    digest = digest_of(checkpoint, options, verify, quantize)
+    if quantize is not None:
+        options = quantized_options(options, quantize, checkpoint, report)
     prepared = prepare_tensorrt(checkpoint, options)
     if verify:
         # Now, not after minutes of exporting.
         best = prepared.profile.height.optimum, prepared.profile.width.optimum
         allowed_size(prepared.onnx.shapes, (verify.height, verify.width), best)
-    digest = request_digest(checkpoint, options, verify)
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         manifest = at_best_size(export_onnx(prepared.onnx, staging, report), prepared.profile)
         save_manifest(manifest, staging)
@@ -60,6 +67,19 @@ def export_tensorrt_and_verify(
         profile = prepared.profile
         add_engines(staging, manifest, options, prepared.gpus, profile, digest, report)
     return Exported(bundle, load_manifest(bundle), verification)
+
+
+def digest_of(
+    checkpoint: Checkpoint,
+    options: TensorrtOptions,
+    verify: VerifyOptions | None,
+    quantize: QuantizeRequest | None,
+) -> str:
+    """What the manifest records of a request; see `request_digest` and `request_key`."""
+    from ..export.tensorrt.prepare import request_digest
+
+    key = None if quantize is None else request_key(quantize)
+    return request_digest(checkpoint, options, verify, key)
 
 
 def engines_of_bundle(

@@ -29,7 +29,13 @@ from .export_options import (
     target_options,
 )
 from .exporting import Exported
-from .exporting_tensorrt import engines_of_bundle, export_tensorrt_and_verify, unchanged
+from .exporting_tensorrt import (
+    digest_of,
+    engines_of_bundle,
+    export_tensorrt_and_verify,
+    unchanged,
+)
+from .quantization import QuantizeRequest, quantize_options
 
 # What may be said about engines that are built from a bundle; all else is about its ONNX files,
 # how they are exported and compared.
@@ -84,6 +90,7 @@ _OF_BUNDLES = frozenset(
     help="none, ampere-plus, same-capability: other GPUs that a native engine runs on.",
 )
 @click.option("--level", type=int, help="Optimization level of native builds, 0 to 5.")
+@quantize_options
 @export_options
 def tensorrt(
     request: ExportRequest,
@@ -95,6 +102,7 @@ def tensorrt(
     timing_cache: Path | None,
     compatibility: str,
     level: int | None,
+    quantize: QuantizeRequest | None,
 ) -> None:
     """Export MODEL to TensorRT engines, beside the ONNX files that they are built from.
 
@@ -129,13 +137,12 @@ def tensorrt(
             None if request.no_verify else request.verify,
             request.overwrite,
             report,
+            quantize,
         )
 
     def standing(checkpoint: Checkpoint) -> Manifest | None:
-        from ..export.tensorrt.prepare import request_digest
-
         verify = None if request.no_verify else request.verify
-        return unchanged(request.output, request_digest(checkpoint, options, verify))
+        return unchanged(request.output, digest_of(checkpoint, options, verify, quantize))
 
     manifest = run_export(request, export, standing)
     if manifest is not None:

@@ -119,10 +119,11 @@ GPUS: Mapping[str, Gpu] = {
 # What TensorRT for RTX compiles for, as its `ComputeCapability` lists it (1.7).
 RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 
-# The first capability whose tensor cores compute in a type (NVIDIA's support matrix of TensorRT);
-# those not named here are everywhere.
+# The first capability whose tensor cores compute in a type (NVIDIA's support matrix of TensorRT),
+# or, of int4, that TensorRT for RTX builds for; those not named here are everywhere.
 FIRST_CAPABILITY: Mapping[str, tuple[int, int]] = {
     "bfloat16": (8, 0),
+    "int4": (8, 0),
     "float8": (8, 9),
     "float4": (10, 0),
 }

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .engines import ENGINES
-from .errors import OptionError
+from .errors import OptionError, choices
 from .gpus import resolve_gpu
 from .options import DEFAULT_SCHEDULERS, require_choice
 from .profiles import Profile
+from .quantization import Quantization
 
 TENSORRT_PRECISIONS = ("fp16", "bf16", "fp32")
 TENSORRT_ATTENTIONS = ("portable", "native")
+# What other tools call a precision, and the weight formats that it means here.
+_QUANTIZED = {"int8": "int8-static or int8", "fp8": "fp8", "int4": "int4"}
 COMPATIBILITIES = ("none", "ampere-plus", "same-capability")
 LEVELS = range(6)
 # The GPU of this machine, as a name of a GPU.
@@ -41,6 +44,7 @@ class TensorrtOptions:
         compatibility: Other GPUs that a native engine runs on: `none`, `ampere-plus` or
             `same-capability`.
         level: Optimization level of native builds, 0 to 5; None takes TensorRT's own.
+        quantization: Weights of few bits, with symmetric activations; or None.
     """
 
     gpus: tuple[str, ...] = DEFAULT_GPUS["rtx"]
@@ -54,9 +58,16 @@ class TensorrtOptions:
     timing_cache: Path | None = None
     compatibility: str = "none"
     level: int | None = None
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         require_choice(self.engine, ENGINES, "kind of engine")
+        if self.precision in _QUANTIZED:
+            raise OptionError(
+                f"The precision is that of what is not quantized, so it is not {self.precision} "
+                f"but {choices(TENSORRT_PRECISIONS)}; choose --quantize "
+                f"{_QUANTIZED[self.precision]}."
+            )
         require_choice(self.precision, TENSORRT_PRECISIONS, "TensorRT precision")
         require_choice(self.attention, TENSORRT_ATTENTIONS, "TensorRT attention")
         require_choice(self.compatibility, COMPATIBILITIES, "hardware compatibility")
@@ -75,6 +86,8 @@ class TensorrtOptions:
                 f"{self.level}."
             )
         self._require_native()
+        if self.quantization is not None:
+            self._check_quantization(self.quantization)
 
     def _require_native(self) -> None:
         given = {
@@ -88,6 +101,15 @@ class TensorrtOptions:
                     f"TensorRT for RTX has no {name}, which is for tuning on a GPU; leave it out "
                     "or choose --engine native."
                 )
+
+    @staticmethod
+    def _check_quantization(quantization: Quantization) -> None:
+        if quantization.activations != "signed":
+            raise OptionError(
+                f"TensorRT takes symmetric activations only, and those of '{quantization.name}' "
+                f"are {quantization.activations}; choose signed."
+            )
+        quantization.require_onnx()
 
     @property
     def library(self) -> str:

@@ -9,7 +9,7 @@ from ...core.errors import OptionError
 from .libraries import tensorrt
 from .memory import require_memory
 from .monitor import Progress
-from .network import require_own_operators
+from .network import require_own_operators, require_symmetric
 from .precision import require_types
 from .process import run_build
 from .profile import require_profile
@@ -43,6 +43,7 @@ def check_request(request: EngineRequest) -> None:
     require_target(request.kind, request.capability)
     graph = request.graph
     require_own_operators(graph, request.role, ENGINES[request.kind].title)
+    require_symmetric(graph, request.role, ENGINES[request.kind].title)
     require_types(graph.dtypes, request.capability, f"The ONNX file of '{request.role}'")
     require_profile(graph.inputs, request.ranges, request.role)
     require_compatibility(request.settings.compatibility, request.capability)

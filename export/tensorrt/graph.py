@@ -38,6 +38,7 @@ class OnnxGraph:
         inputs: Shape of each input: a size, a name, or `?` where the file says nothing.
         dtypes: The types of its tensors, such as `float16`.
         foreign: An operator that is not ONNX's own, as `domain.Operator`, or None.
+        unsigned: A node that quantizes to unsigned integers, or None.
         files: The file itself and those with its weights.
         bytes: Size of all of them.
     """
@@ -46,6 +47,7 @@ class OnnxGraph:
     inputs: dict[str, tuple[int | str, ...]]
     dtypes: frozenset[str]
     foreign: str | None
+    unsigned: str | None
     files: tuple[Path, ...]
     bytes: int
 
@@ -79,6 +81,7 @@ def read_graph(path: Path) -> OnnxGraph:
         },
         dtypes=frozenset(_name(each) for graph in graphs for each in _dtypes(graph)),
         foreign=_foreign(graphs),
+        unsigned=_unsigned(graphs),
         files=files,
         bytes=sum(each.stat().st_size for each in files),
     )
@@ -125,6 +128,16 @@ def _foreign(graphs: list[Any]) -> str | None:
         for node in graph.node:
             if node.domain not in ("", "ai.onnx"):
                 return f"{node.domain}.{node.op_type}"
+    return None
+
+
+def _unsigned(graphs: list[Any]) -> str | None:
+    for graph in graphs:
+        zeros = {each.name for each in graph.initializer if each.data_type == TensorProto.UINT8}
+        for node in graph.node:
+            quantizes = node.op_type == "QuantizeLinear" and zeros.intersection(node.input[2:])
+            if quantizes or node.op_type == "DynamicQuantizeLinear":
+                return str(node.name or node.op_type)
     return None
 
 

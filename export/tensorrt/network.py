@@ -72,6 +72,22 @@ def require_own_operators(graph: OnnxGraph, role: str, title: str) -> None:
         )
 
 
+def require_symmetric(graph: OnnxGraph, role: str, title: str) -> None:
+    """Raises `ExportError` where activations are quantized as ONNX Runtime wants them on CPUs.
+
+    Args:
+        graph: The ONNX file.
+        role: Its component.
+        title: What NVIDIA calls the library that is to parse it.
+    """
+    if graph.unsigned is not None:
+        raise ExportError(
+            f"The ONNX file of '{role}' quantizes activations to unsigned integers "
+            f"('{graph.unsigned}'), and {title} takes signed ones around zero only; quantize the "
+            "model itself, with `kdexport tensorrt MODEL --quantize`."
+        )
+
+
 def is_strongly_typed(library: Any) -> bool:
     """Whether a version has strongly typed networks: from 9.1 on, and always in 11."""
     typed = hasattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ...core.errors import OptionError, choices
 from ...core.gpus import FIRST_CAPABILITY, describe, target_name
 
 # What every GPU that engines are built for computes in.
 _EVERYWHERE = ("float32", "float16", "int8")
+# What to do instead of a newer GPU.
+_INSTEAD: Mapping[str, str] = {
+    "bfloat16": "export with --precision fp16",
+    "int4": "quantize to int8 or int8-static",
+    "float8": "quantize to int8 or int8-static",
+    "float4": "quantize to int8 or int8-static",
+}
 
 
 def require_types(dtypes: Collection[str], capability: tuple[int, int], what: str) -> None:
@@ -25,5 +32,5 @@ def require_types(dtypes: Collection[str], capability: tuple[int, int], what: st
             raise OptionError(
                 f"{what} computes in {dtype}, which GPUs have from {target_name(first)} on; "
                 f"{describe(capability)} has {choices((*_EVERYWHERE, *has))}; choose a newer GPU, "
-                "or export with --precision fp16."
+                f"or {_INSTEAD[dtype]}."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 
 from ...core.checkpoint import Checkpoint
@@ -15,9 +15,10 @@ from ...core.profiles import Profile, require_drawable
 from ...core.tensorrt_options import TensorrtOptions
 from ..bundle_files import source_record, tool_versions
 from ..parts import pipeline_parts
-from ..prepare import PreparedExport, prepare_pipeline
+from ..prepare import PreparedExport, plan_pipeline, prepare_pipeline
 from .build import require_timing_cache
 from .cache import engine_bytes
+from .formats import require_formats
 from .key import RECIPE
 from .libraries import library_version
 from .memory import require_memory
@@ -56,12 +57,15 @@ def prepare_tensorrt(checkpoint: Checkpoint, options: TensorrtOptions) -> Prepar
 
     Raises:
         ExportError: There is too little memory for a build.
-        OptionError: A GPU that such engines are not built for, or that lacks the precision; a
-            profile that is none, or has sizes that the model does not take.
-        KdexportError: See `resolve_targets` and `prepare_pipeline`.
+        OptionError: A GPU that such engines are not built for, or that lacks the precision or a
+            format of the weights; a profile that is none, or has sizes that the model does not
+            take.
+        KdexportError: See `resolve_targets`, `prepare_pipeline` and `plan_pipeline`.
     """
     library_version(options.engine)
     gpus = resolve_targets(options)
+    if options.quantization is not None:
+        require_formats(options.quantization.formats, gpus)
     require_timing_cache(options.timing_cache)
     pipeline = prepare_pipeline(
         checkpoint, options.schedulers, options.max_steps, options.with_encoder, []
@@ -75,14 +79,25 @@ def prepare_tensorrt(checkpoint: Checkpoint, options: TensorrtOptions) -> Prepar
     for part in parts:
         # Now, not after minutes of exporting and verifying.
         require_memory(pipeline.weight_bytes(part.component, part.dtype.itemsize), part.role)
-    onnx = PreparedExport(pipeline, given, parts, shapes)
+    plans = plan_pipeline(pipeline, parts, given, shapes)
+    onnx = PreparedExport(pipeline, given, parts, shapes, plans)
     return PreparedTensorrt(onnx, options, gpus, profile)
 
 
 def request_digest(
-    checkpoint: Checkpoint, options: TensorrtOptions, verify: VerifyOptions | None
+    checkpoint: Checkpoint,
+    options: TensorrtOptions,
+    verify: VerifyOptions | None,
+    quantize: str | None = None,
 ) -> str:
     """SHA-256 of all that a bundle depends on: weights, options and the versions of the tools.
+
+    Args:
+        checkpoint: The pipeline.
+        options: Of the engines.
+        verify: How the bundle is compared, or None.
+        quantize: SHA-256 of what weights of few bits are made from, which is known before the
+            ranges of activations are measured; None takes the quantization of the options itself.
 
     Raises:
         ProviderError: The GPU of this machine is named, and there is none.
@@ -92,7 +107,8 @@ def request_digest(
         "source": asdict(source_record(checkpoint)),
         "defaults": dict(checkpoint.defaults),
         "scheduler": dict(checkpoint.scheduler),
-        "options": asdict(options),
+        "options": asdict(replace(options, quantization=None) if quantize else options),
+        "quantize": quantize,
         # `this` is another GPU on another machine.
         "targets": [gpu.target for gpu in named_targets(options)],
         "verify": asdict(verify) if verify else None,
@@ -124,4 +140,5 @@ def _onnx_options(options: TensorrtOptions, profile: Profile, rows: int) -> Onnx
         with_encoder=options.with_encoder,
         schedulers=options.schedulers,
         max_steps=options.max_steps,
+        quantization=options.quantization,
     )

@@ -26,7 +26,8 @@ def test_native():
     ("options", "message"),
     [
         ({"engine": "trtexec"}, "no kind of engine 'trtexec'; choose rtx or native"),
-        ({"precision": "int4"}, "no TensorRT precision 'int4'; choose fp16, bf16 or fp32"),
+        ({"precision": "tf32"}, "no TensorRT precision 'tf32'; choose fp16, bf16 or fp32"),
+        ({"precision": "fp8"}, "not fp8 but fp16, bf16 or fp32; choose --quantize fp8"),
         ({"attention": "fused"}, "no TensorRT attention 'fused'; choose portable or native"),
         ({"compatibility": "all"}, "no hardware compatibility 'all'; choose none, ampere-plus or"),
         ({"gpus": ()}, "give at least one, such as --gpu 4090"),

@@ -25,7 +25,8 @@ HALF, FLOAT8 = TensorProto.FLOAT16, TensorProto.FLOAT8E4M3FN
             r"export with --precision fp16\.$",
         ),
         ("float8", (8, 6), r"float8, which GPUs have from sm_89 on; sm_86 \(3090 Ti, "),
-        ("float4", (8, 9), r"has float32, float16, int8, bfloat16 or float8; choose a"),
+        ("int4", (7, 5), r"int4, which GPUs have from sm_80 on; .*, or quantize to int8 or int8-s"),
+        ("float4", (8, 9), r"has float32, float16, int8, bfloat16, int4 or float8; choose a"),
     ],
 )
 def test_refusals(dtype, capability, message):
@@ -70,7 +71,7 @@ def test_float8(graphs, quantized, tmp_path):
     assert read_graph(quantized).dtypes >= {"float8", "float16"}
     ranges = {"x": ((1, 16), (2, 16), (4, 16))}
     old = graphs.request(quantized, (8, 6), ranges=ranges)
-    message = r"The ONNX file of 'unet' computes in float8, .* sm_86 \(3090 Ti, .* or bfloat16; "
+    message = r"The ONNX file of 'unet' computes in float8, .* sm_86 \(3090 Ti, .* or int4; "
     with pytest.raises(OptionError, match=message):
         build_engine(old, tmp_path / "old", print)
     assert not (tmp_path / "old").exists()

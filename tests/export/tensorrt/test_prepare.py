@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from kdexport.core.errors import ExportError, OptionError
 from kdexport.core.options import VerifyOptions
+from kdexport.core.quantization import Quantization
+from kdexport.core.recipe import LayerFormats, Recipe
 from kdexport.core.tensorrt_options import TensorrtOptions
 from kdexport.export.load import load_checkpoint
 from kdexport.export.tensorrt import memory, targets
@@ -117,6 +119,9 @@ CHANGES = {
     "timing_cache": Path("timings"),
     "compatibility": "same-capability",
     "level": 2,
+    "quantization": Quantization(
+        "int8", Recipe({"unet": LayerFormats("int8")}), activations="signed"
+    ),
 }
 
 
