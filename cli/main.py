@@ -22,6 +22,9 @@ COMMANDS: dict[str, str] = {
     "verify": "verify:verify",
     "inspect": "inspect:inspect",
     "models": "models:models",
+    "calibrate": "calibrate:calibrate",
+    "sensitivity": "sensitivity:sensitivity",
+    "quantize": "quantize:quantize",
     "demo": "demo:demo",
 }
 

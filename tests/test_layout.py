@@ -33,9 +33,15 @@ CORE_MAY = {"numpy", "jsonschema"}
 TORCH = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
 # The reference is diffusers itself; the Core ML interpreter computes with torch.
 TORCH_MODULES = {
+    "calib/gradients.py",
     "calib/islands.py",
+    "calib/loop.py",
+    "calib/ranges.py",
+    "calib/sensitivity.py",
+    "calib/simulate.py",
     "runtimes/torch_epsilon.py",
     "runtimes/torch_lora.py",
+    "runtimes/torch_pipeline.py",
     "runtimes/torch_recording.py",
     "runtimes/torch_ref.py",
     "runtimes/torch_single_file.py",
@@ -43,18 +49,31 @@ TORCH_MODULES = {
 TORCH_FOLDERS = ("runtimes/mil/",)
 # What these need is loaded by whoever imports them, so that is done inside functions.
 HEAVY_MODULES = {
+    "kdexport.calib.budget",
+    "kdexport.calib.gradients",
     "kdexport.calib.islands",
+    "kdexport.calib.loop",
+    "kdexport.calib.ranges",
+    "kdexport.calib.sensitivity",
+    "kdexport.calib.simulate",
     "kdexport.runtimes.as_exported",
     "kdexport.runtimes.mil",
     "kdexport.runtimes.torch_epsilon",
     "kdexport.runtimes.torch_lora",
+    "kdexport.runtimes.torch_pipeline",
     "kdexport.runtimes.torch_recording",
     "kdexport.runtimes.torch_ref",
     "kdexport.runtimes.verify",
 }
 # These load torch themselves.
 HEAVY_FILES = {
+    "calib/budget.py",
+    "calib/gradients.py",
     "calib/islands.py",
+    "calib/loop.py",
+    "calib/ranges.py",
+    "calib/sensitivity.py",
+    "calib/simulate.py",
     "runtimes/as_exported.py",
     "runtimes/torch_epsilon.py",
     "runtimes/torch_ref.py",

@@ -22,7 +22,8 @@ OUTSIDE = {"tests", "scripts", "docs", "swift_demo", "build", "dist"}
 # These compare with diffusers or compute with torch; everything else in `runtimes` runs bundles.
 NEED_TORCH = {
     *("as_exported", "mil", "verify"),
-    *("torch_epsilon", "torch_lora", "torch_recording", "torch_ref", "torch_single_file"),
+    *("torch_epsilon", "torch_lora", "torch_pipeline", "torch_recording", "torch_ref"),
+    "torch_single_file",
 }
 HEAVY = {"torch", "diffusers", "transformers", "numpy", "onnx", "onnxruntime", "PIL", "tokenizers"}
 

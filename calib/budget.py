@@ -1,0 +1,84 @@
+"""The smallest recipe that draws well enough: predictions choose, drawing decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..core.errors import OptionError
+from ..core.formats import FORMATS
+from .search import Choice, choose_formats, smallest_and_largest
+from .simulate import Simulated, Simulation
+from .table import SensitivityTable
+
+Report = Callable[[str, float], None]
+
+# Halvings of the interval of sizes; each draws the pictures once.
+_BISECTIONS = 6
+
+
+def within_size(
+    table: SensitivityTable,
+    simulation: Simulation,
+    candidates: Sequence[str],
+    target_bytes: int,
+    float_bytes: int,
+) -> tuple[Choice, Simulated]:
+    """The best choice of a size, and what it draws.
+
+    Raises:
+        OptionError: Even the smallest choice is larger; the message says how large that is.
+    """
+    choice = choose_formats(table, candidates, target_bytes, float_bytes)
+    return choice, _drawn(simulation, choice)
+
+
+def reaching_psnr(
+    table: SensitivityTable,
+    simulation: Simulation,
+    candidates: Sequence[str],
+    wanted_db: float,
+    float_bytes: int,
+    report: Report,
+) -> tuple[Choice, Simulated]:
+    """A choice of nearly the smallest size whose pictures reach a PSNR when they are drawn.
+
+    Args:
+        table: Of the U-Net.
+        simulation: Draws with the choices.
+        candidates: Formats to choose among.
+        wanted_db: PSNR of the picture in dB.
+        float_bytes: Of a weight that stays as it is.
+        report: Told what is being done and how far it is.
+
+    Raises:
+        OptionError: Even the best choice of these formats does not reach it; the message says what
+            it reaches.
+    """
+    low, high = smallest_and_largest(table, candidates, float_bytes)
+    # Nothing that stays as it is costs more than the finest format of all weights.
+    best = choose_formats(table, candidates, high, float_bytes), None
+    found: tuple[Choice, Simulated] | None = None
+    for index in range(_BISECTIONS):
+        report("recipe", index / _BISECTIONS)
+        middle = (low + high) // 2
+        choice = choose_formats(table, candidates, middle, float_bytes)
+        drawn = _drawn(simulation, choice)
+        if drawn.image_psnr_db >= wanted_db:
+            found, high = (choice, drawn), min(middle, choice.bytes)
+        else:
+            low = middle
+    report("recipe", 1.0)
+    if found is None:
+        drawn = _drawn(simulation, best[0])
+        if drawn.image_psnr_db < wanted_db:
+            raise OptionError(
+                f"A PSNR of {wanted_db:g} dB cannot be reached with these formats "
+                f"({', '.join(candidates)}), only {drawn.image_psnr_db:.1f} dB; ask for that, or "
+                "leave the weights as they are."
+            )
+        found = best[0], drawn
+    return found
+
+
+def _drawn(simulation: Simulation, choice: Choice) -> Simulated:
+    return simulation.measure({name: FORMATS[form] for name, form in choice.formats.items()})
