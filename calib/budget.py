@@ -26,8 +26,15 @@ def within_size(
     """The best choice of a size, and what it draws.
 
     Raises:
-        OptionError: Even the smallest choice is larger; the message says how large that is.
+        OptionError: Even the smallest choice is larger, or nothing needs to be compressed; the
+            message says how large they are.
     """
+    _, largest = smallest_and_largest(table, candidates, float_bytes)
+    if target_bytes >= largest:
+        raise OptionError(
+            f"The weights take {largest / 1e6:.1f} MB as they are, no more than the "
+            f"{target_bytes / 1e6:.1f} MB asked for; ask for less, or leave them as they are."
+        )
     choice = choose_formats(table, candidates, target_bytes, float_bytes)
     return choice, _drawn(simulation, choice)
 
@@ -54,9 +61,10 @@ def reaching_psnr(
         OptionError: Even the best choice of these formats does not reach it; the message says what
             it reaches.
     """
-    low, high = smallest_and_largest(table, candidates, float_bytes)
-    # Nothing that stays as it is costs more than the finest format of all weights.
-    best = choose_formats(table, candidates, high, float_bytes), None
+    low, largest = smallest_and_largest(table, candidates, float_bytes)
+    # One weight at least has to be compressed: to leave all as they are is no recipe.
+    high = largest - 1
+    best = choose_formats(table, candidates, high, float_bytes)
     found: tuple[Choice, Simulated] | None = None
     for index in range(_BISECTIONS):
         report("recipe", index / _BISECTIONS)
@@ -69,14 +77,14 @@ def reaching_psnr(
             low = middle
     report("recipe", 1.0)
     if found is None:
-        drawn = _drawn(simulation, best[0])
+        drawn = _drawn(simulation, best)
         if drawn.image_psnr_db < wanted_db:
             raise OptionError(
                 f"A PSNR of {wanted_db:g} dB cannot be reached with these formats "
                 f"({', '.join(candidates)}), only {drawn.image_psnr_db:.1f} dB; ask for that, or "
                 "leave the weights as they are."
             )
-        found = best[0], drawn
+        found = best, drawn
     return found
 
 

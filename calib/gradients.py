@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,20 +20,16 @@ from torch import Tensor, nn
 
 from .loop import Loop, LoopModules
 
-Key = TypeVar("Key")
-
 
 @dataclass
 class Reach:
-    """How strongly noise at the input and output of each layer reaches the picture.
+    """How strongly noise at the input of each layer reaches the picture.
 
     Attributes:
         input: Sum of the squared gradients by the layer's input, by name of the layer.
-        output: By its output.
     """
 
     input: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    output: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 class GradientFile:
@@ -75,7 +70,7 @@ def project(
         loop: The run.
         direction: A number for each value of the picture.
         names: The weights; they need no gradient before and after.
-        reach: Where the squared gradients by inputs and outputs are added.
+        reach: Where the squared gradients by inputs are added.
     """
     parameters = dict(modules.unet.named_parameters())
     samples, _ = loop.draw(modules.unet)
@@ -112,11 +107,10 @@ def _reaching(unet: nn.Module, reach: Reach) -> Iterator[None]:
     """Sums the squared gradients at every layer for as long as the context is open."""
 
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def add(_: nn.Module, by_input: object, by_output: object) -> None:
-            for found, where in ((by_input, reach.input), (by_output, reach.output)):
-                tensor = found[0] if isinstance(found, tuple) else found
-                if isinstance(tensor, Tensor):
-                    where[name] += float(tensor.square().sum())
+        def add(_: nn.Module, by_input: object, __: object) -> None:
+            tensor = by_input[0] if isinstance(by_input, tuple) else by_input
+            if isinstance(tensor, Tensor):
+                reach.input[name] += float(tensor.square().sum())
 
         return layer.register_full_backward_hook(add)
 
@@ -144,21 +138,18 @@ def collect(modules: LoopModules, names: Sequence[str], file: GradientFile) -> N
 
 
 def mean_square_effect(
-    name: str, change: Mapping[Key, NDArray[np.float32]], files: Sequence[GradientFile]
-) -> dict[Key, float]:
-    """Expected squared change of the picture, summed over its values, for changes of a weight.
+    name: str, change: NDArray[np.float32], files: Sequence[GradientFile]
+) -> float:
+    """Expected squared change of the picture, summed over its values, for a change of a weight.
 
     For directions of random signs, the mean square of what a change does along them is the square
     of what it does in all (Hutchinson's estimator).
 
     Args:
         name: The weight.
-        change: Changes of it, by any keys.
+        change: What is added to it.
         files: The gradients of each projection.
     """
-    totals = dict.fromkeys(change, 0.0)
-    for file in files:
-        gradient = file.read(name).reshape(-1)
-        for form, each in change.items():
-            totals[form] += float(gradient @ each.reshape(-1)) ** 2
-    return {form: total / len(files) for form, total in totals.items()}
+    flat = change.reshape(-1)
+    effects = [float(file.read(name).reshape(-1) @ flat) ** 2 for file in files]
+    return sum(effects) / len(effects)

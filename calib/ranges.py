@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core.calibration import Calibration
 from ..core.checkpoint import Checkpoint
 from ..core.ranges import LayerRange, Ranges
+from ..runtimes.control_ref import residual_arguments
 from .histogram import Histogram, Noise
 from .loop import load_drawing_modules, unet_arguments
 
@@ -27,13 +28,11 @@ class Activations:
 
     Attributes:
         range: Their ranges.
-        input: Mean squared errors of the rounded input.
-        output: Of the rounded output.
+        noise: Mean squared errors of the rounded input.
     """
 
     range: LayerRange
-    input: Noise
-    output: Noise
+    noise: Noise
 
 
 @dataclass
@@ -75,18 +74,22 @@ def ranges_of(activations: Mapping[str, Activations]) -> Ranges:
 
 
 def run_unet(unet: nn.Module, feed: Mapping[str, NDArray[Any]]) -> Tensor:
-    """The output of a U-Net that is fed what a bundle's is."""
+    """The output of a U-Net that is fed what a bundle's is, the residuals of a ControlNet too."""
     arrays = {name: torch.from_numpy(np.asarray(array)) for name, array in feed.items()}
     output: Tensor = unet(
-        arrays["sample"], arrays["timestep"], return_dict=False, **unet_arguments(arrays)
+        arrays["sample"],
+        arrays["timestep"],
+        return_dict=False,
+        **unet_arguments(arrays),
+        **residual_arguments(arrays),
     )[0]
     return output
 
 
 def _activations(counted: _Counted) -> Activations:
-    entering, input_noise = counted.input.range()
-    leaving, output_noise = counted.output.range()
-    return Activations(LayerRange(entering, leaving), input_noise, output_noise)
+    entering, noise = counted.input.range()
+    leaving, _ = counted.output.range()
+    return Activations(LayerRange(entering, leaving), noise)
 
 
 @contextlib.contextmanager

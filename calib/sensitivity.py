@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.errors import OptionError
+from ..core.errors import OptionError, WeightsError
 from ..core.folder import require_space
 from ..core.formats import FLOAT, Format, format_named, is_worth_it
 from ..core.rounding import rounded
@@ -85,6 +85,7 @@ def measure_sensitivity(
 
     Raises:
         OptionError: A format needs ranges of activations, and there are none.
+        WeightsError: A format cannot hold a weight.
         DiskSpaceError: The temporary folder has too little space.
     """
     forms = [format_named(name) for name in options.formats]
@@ -148,8 +149,16 @@ def _layers(
         done += weight.size
         # Formats that differ in the activations only share the error of their weights.
         stored = {_stored(form): form for form in forms}
-        change = {key: rounded(form, weight) - weight for key, form in stored.items()}
-        effects = mean_square_effect(name, change, files)
+        effects: dict[tuple[str, int, bool, bool, float], float] = {}
+        for key, form in stored.items():
+            # One at a time: each is as large as the weight.
+            change = rounded(form, weight) - weight
+            if not np.isfinite(change).all():
+                raise WeightsError(
+                    f"The weight '{name}' has numbers that {form.name} cannot hold (up to "
+                    f"{float(np.abs(weight).max()):.4g}); leave that format out."
+                )
+            effects[key] = mean_square_effect(name, change, files)
         layer = name.removesuffix(".weight")
         errors = {
             form.name: effects[_stored(form)]
@@ -172,7 +181,7 @@ def _activation_effect(
     """Squared change of the picture by the rounding of a layer's input, all projections summed."""
     if form.activations is None:
         return 0.0
-    noise = activations[layer].input
+    noise = activations[layer].noise
     if form.kind == "float8":
         return reach.input[layer] * noise.float8
     return reach.input[layer] * (noise.signed if form.activations == "static" else noise.unsigned)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.compare import compare
+from ..core.compare import Difference, compare
+from ..core.errors import RunError, listing
 from ..core.formats import Format
 from ..core.ranges import LayerRange, Ranges, require_ranges
 from ..core.rounding import rounded, to_float8
@@ -29,11 +30,12 @@ class Simulated:
 
     Attributes:
         error: Mean squared error of the pictures in 8-bit steps, not rounded to them.
-        unet_psnr_db: Lowest PSNR of the U-Net's output at any call of the uncompressed loop.
+        unet_psnr_db: Lowest PSNR of the U-Net's output at any call of the uncompressed loop; None
+            where that was not asked for.
     """
 
     error: float
-    unet_psnr_db: float
+    unet_psnr_db: float | None
 
     @property
     def image_psnr_db(self) -> float:
@@ -71,8 +73,10 @@ class Simulation:
 
         Raises:
             CalibrationError: The activations of a layer have no range.
+            RunError: What is drawn is not finite.
         """
-        modules, errors, lowest = self._modules, [], np.inf
+        modules, errors = self._modules, list[float]()
+        differences: list[Difference] = []
         with self._compressed(plan), torch.no_grad():
             for loop, drawn, picture in zip(
                 modules.loops, self._drawn, self._pictures, strict=True
@@ -83,7 +87,14 @@ class Simulation:
                 if with_calls:
                     for index, output in enumerate(drawn[1]):
                         given = loop.call(modules.unet, drawn[0][index], index)
-                        lowest = min(lowest, compare(given.numpy(), output.numpy()).psnr_db)
+                        differences.append(compare(given.numpy(), output.numpy()))
+        if not np.isfinite(errors).all() or not all(each.finite for each in differences):
+            forms = listing(sorted({form.name for form in plan.values()}))
+            raise RunError(
+                f"The picture is NaN or infinite with weights stored as {forms}; leave those "
+                "formats out."
+            )
+        lowest = min((each.psnr_db for each in differences), default=None)
         return Simulated(float(np.mean(errors)), lowest)
 
     @contextlib.contextmanager
@@ -128,10 +139,12 @@ def _rounding(form: Format, found: LayerRange | None) -> Any:
 
     def round_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         first, *others = inputs
-        if form.kind == "float8" and found is not None:
+        if form.kind == "float8":
+            assert found is not None
             scale = found.input.float8
             values = torch.from_numpy(to_float8((first / scale).numpy())) * scale
-        elif form.activations == "static" and found is not None:
+        elif form.activations == "static":
+            assert found is not None
             scale = found.input.signed
             values = torch.clamp(torch.round(first / scale), -128, 127) * scale
         else:

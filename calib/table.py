@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, listing
 from ..core.folder import whole_file
 from ..core.ranges import Ranges, ranges_from_json, ranges_to_json
 from ..core.records import decode, encode
@@ -17,6 +17,8 @@ from ..core.records import decode, encode
 TABLE_VERSION = 1
 _VERSION_KEY = "kdexport_sensitivity"
 _PEAK = 255.0
+# What a table was measured on, which recipes are measured on again.
+_MADE = {"prompts", "steps", "guidance", "height", "width", "seed"}
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,15 @@ def read_table(file: Path) -> SensitivityTable:
     try:
         if version != TABLE_VERSION or not data["layers"]:
             raise ValueError("it has no version or no layers")
+        missing = _MADE - set(data["made"])
+        if missing:
+            raise ValueError(f"it does not say {listing(sorted(missing))}")
         ranges = ranges_from_json(data.pop("ranges"))
         table: SensitivityTable = decode(SensitivityTable, {**data, "ranges": {}})
+        for layer in table.layers:
+            wrong = [v for v in layer.errors.values() if not (math.isfinite(v) and v >= 0)]
+            if set(layer.errors) != set(table.formats) or wrong:
+                raise ValueError(f"its errors of '{layer.name}' are not complete")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(
             f"'{file}' is no sensitivity table ({error}); make one with `kdexport sensitivity`."

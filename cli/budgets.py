@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.checkpoint import Checkpoint
-from ..core.coreml_formats import formats_of
-from ..core.errors import OptionError
+from ..core.coreml_formats import formats_of, require_formats
+from ..core.errors import OptionError, RecipeError
 from ..core.folder import whole_file
-from ..core.formats import FORMATS
+from ..core.formats import FORMATS, format_named
 from ..core.recipe import LayerFormats, Recipe
 from .common import Report
 from .compressing import FLOAT_BYTES, Target
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..calib.search import Choice
     from ..calib.simulate import Simulated
     from ..calib.table import SensitivityTable
+    from ..export.description import Description
 
 TABLE = "table.json"
 _UNITS = {"": 1_000_000, "MB": 1_000_000, "GB": 1_000_000_000, "KB": 1000}
@@ -47,6 +49,10 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.bytes is None) == (self.psnr_db is None):
             raise OptionError("Give either --target-size or --target-psnr, not both.")
+        if self.psnr_db is not None and not 0 < self.psnr_db < math.inf:
+            raise OptionError(
+                f"A PSNR must be a positive number of dB, not {self.psnr_db:g}; 40 is one."
+            )
 
     @property
     def name(self) -> str:
@@ -79,6 +85,20 @@ def candidates_of(table: SensitivityTable, target: Target) -> tuple[str, ...]:
             f"{', '.join(table.formats)}; make one with `kdexport sensitivity --formats`."
         )
     return fitting
+
+
+def require_candidates(candidates: tuple[str, ...], target: Target) -> None:
+    """Raises `OptionError` where a format is none that a backend has for all weights."""
+    if target.backend == "coreml":
+        require_formats(map(format_named, candidates), target.system)
+        return
+    for name in candidates:
+        form = format_named(name)
+        if form.kind == "palette" or form.activations == "dynamic":
+            raise OptionError(
+                f"The format {name} is none that {target.backend} has for every weight; leave it "
+                "out of --candidates."
+            )
 
 
 def make_recipe(
@@ -119,7 +139,13 @@ def make_recipe(
     )
     model = describe_pipeline(checkpoint, drawn.steps)
     table.require_architecture(model.architecture, checkpoint.model)
+    if table_file is None and table.weights_sha256 != model.manifest.source.weights_sha256:
+        raise RecipeError(
+            f"The sensitivity table '{folder / TABLE}' is of other weights than those of "
+            f"'{checkpoint.model}'; name another output folder, or the table with --table."
+        )
     candidates = budget.candidates or candidates_of(table, target)
+    require_candidates(candidates, target)
     modules = open_model_loops(checkpoint, model, drawn, report, tuple(made["prompts"]))
     simulation = Simulation(modules, table.ranges)
     each = FLOAT_BYTES[target.backend]
@@ -129,7 +155,7 @@ def make_recipe(
         wanted = budget.psnr_db or 0.0
         choice, found = reaching_psnr(table, simulation, candidates, wanted, each, report)
     file = folder / f"{target.backend}-{budget.name}.recipe.json"
-    _save(_recipe(table, budget, candidates, choice, found), file)
+    _save(_recipe(model, table, budget, candidates, choice, found), file)
     return file
 
 
@@ -158,6 +184,7 @@ def _table(
 
 
 def _recipe(
+    model: Description,
     table: SensitivityTable,
     budget: Budget,
     candidates: tuple[str, ...],
@@ -171,9 +198,9 @@ def _recipe(
         components={"unet": LayerFormats(most, layers)},
         architecture={"unet": table.architecture["unet"]},
         made={
-            "model": table.model,
-            "weights_sha256": dict(table.weights_sha256),
-            "table": dict(table.made),
+            "model": model.manifest.source.model,
+            "weights_sha256": dict(model.manifest.source.weights_sha256),
+            "table": {"model": table.model, **table.made},
             "target": target,
             "candidates": list(candidates),
             "bytes": choice.bytes,
@@ -181,7 +208,7 @@ def _recipe(
         },
         expected={
             "image_psnr_db": round(found.image_psnr_db, 2),
-            "unet_psnr_db": round(found.unet_psnr_db, 2),
+            "unet_psnr_db": round(found.unet_psnr_db or 0.0, 2),
         },
     )
 

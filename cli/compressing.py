@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.checkpoint import Checkpoint
-from ..core.coreml_options import CoremlOptions
-from ..core.errors import OptionError, choices
+from ..core.coreml_formats import require_formats, with_text_encoders
+from ..core.coreml_options import COREML_TARGETS, CoremlOptions
+from ..core.errors import CalibrationError, OptionError, RecipeError, choices
+from ..core.folder import whole_folder
 from ..core.manifest import load_manifest
 from ..core.options import PRECISIONS, OnnxOptions, VerifyOptions, require_choice
-from ..core.quantization import Quantization
 from ..core.tensorrt_options import TensorrtOptions
 from .common import Report
 from .exporting import (
@@ -26,13 +26,18 @@ from .quantization import QuantizeRequest
 from .world import with_quality
 
 if TYPE_CHECKING:
-    from ..calib.figures import FormFigures
+    from ..calib.figures import FormFigures, Sweep
 
 BACKENDS = ("onnx", "coreml", "tensorrt")
-# The precision of what stays as it is, and how its numbers are stored, in bytes.
-_PRECISION = {"onnx": "fp32", "coreml": "fp16", "tensorrt": "fp16"}
+# What models are exported as without compression; the first is that of what stays as it is.
+_PRECISIONS = {
+    "onnx": ("fp32", "fp16", "mixed", "bf16"),
+    "coreml": ("fp16", "fp32"),
+    "tensorrt": ("fp16", "bf16", "fp32"),
+}
+# Bytes of its numbers.
 FLOAT_BYTES = {"onnx": 4, "coreml": 2, "tensorrt": 2}
-FIGURES = "figures.json"
+FIGURES, PICTURE = "figures.json", "figures.png"
 
 
 @dataclass(frozen=True)
@@ -74,20 +79,53 @@ class Target:
         require_choice(self.backend, BACKENDS, "backend")
         if self.chunk and self.backend != "coreml":
             raise OptionError("Chunks are of Core ML packages; leave --chunk out.")
+        if self.backend == "coreml":
+            require_choice(self.system, COREML_TARGETS, "deployment target")
+
+    def require(self, form: Form) -> None:
+        """Raises where the backend lacks a format of a form; see `require_formats` of each."""
+        formats = form.quantize.formats() if form.quantize else ()
+        if self.backend == "coreml":
+            require_formats(formats, self.system)
+        for each in formats:
+            if self.backend != "coreml" and each.kind == "palette":
+                raise RecipeError(
+                    f"ONNX has no palettes, so {self.backend} has no {each.name}; choose int8 or "
+                    "int4, or --backend coreml."
+                )
+        if self.backend == "tensorrt":
+            from ..export.tensorrt.formats import require_formats as require_on_gpus
+            from ..export.tensorrt.targets import resolve_targets
+
+            require_on_gpus(formats, resolve_targets(TensorrtOptions(gpus=(self.gpu,))))
 
 
-def form_named(name: str, backend: str, calibration: Path | None) -> Form:
-    """A form by its precision, preset or recipe file.
+def form_named(name: str, backend: str, calibration: Path | None, called: str = "") -> Form:
+    """A form by its precision, preset or recipe file, checked against the backend.
+
+    Args:
+        name: What the user said.
+        backend: One of `BACKENDS`.
+        calibration: Calibration data, or None.
+        called: What the form is called; where empty, after the preset or file.
 
     Raises:
-        OptionError: The backend has no such precision.
+        OptionError: There is no such form, or the backend has not.
+        RecipeError: The recipe cannot be read, or the backend lacks one of its formats.
+        CalibrationError: A format needs calibration data, and there is none.
     """
     if name in PRECISIONS:
-        if backend == "coreml" and name not in ("fp32", "fp16"):
-            raise OptionError(f"Core ML has no {name}; choose {choices(('fp32', 'fp16'))}.")
+        if name not in _PRECISIONS[backend]:
+            raise OptionError(f"{backend} has no {name}; choose {choices(_PRECISIONS[backend])}.")
         return Form(name, name)
     request = QuantizeRequest(name, calibration)
-    return Form(Path(name).stem, _PRECISION[backend], request)
+    formats = request.formats()
+    if calibration is None and any(form.activations == "static" for form in formats):
+        raise CalibrationError(
+            f"{name} quantizes activations, whose ranges come from calibration data: make it with "
+            "`kdexport calibrate`, and give it with --calibration."
+        )
+    return Form(called or Path(name).stem, _PRECISIONS[backend][0], request)
 
 
 def make_form(
@@ -121,33 +159,33 @@ def make_form(
 
     bundle = folder / f"{target.backend}-{form.name}"
     start = time.perf_counter()
-    quantization = None
-    if form.quantize is not None:
-        signed = "signed" if target.backend == "tensorrt" else "unsigned"
-        quantization = form.quantize.resolve(checkpoint, tell, signed)
-    _export(form, quantization, checkpoint, target, bundle, overwrite, tell)
-    exported = time.perf_counter()
-    verification = verify_bundle(bundle, checkpoint, target.verify, tell)
-    if target.captions:
-        verification, _ = with_quality(verification, bundle, checkpoint, target.captions, tell)
-    save_verification(verification, bundle)
+    with whole_folder(bundle, overwrite=overwrite) as staging:
+        _export(form, checkpoint, target, staging, tell)
+        exported = time.perf_counter()
+        verification = verify_bundle(staging, checkpoint, target.verify, tell)
+        if target.captions:
+            verification, _ = with_quality(verification, staging, checkpoint, target.captions, tell)
+        save_verification(verification, staging)
     seconds = {"export": exported - start, "verify": time.perf_counter() - exported}
     return figures_of(form.name, bundle, load_manifest(bundle), verification.record, seconds)
 
 
 def _export(
-    form: Form,
-    quantization: Quantization | None,
-    checkpoint: Checkpoint,
-    target: Target,
-    bundle: Path,
-    overwrite: bool,
-    report: Report,
+    form: Form, checkpoint: Checkpoint, target: Target, bundle: Path, report: Report
 ) -> None:
-    """Makes the bundle; it is compared afterwards, so that its figures are known in any case."""
+    """Makes the bundle in place of an empty folder; it is compared afterwards.
+
+    So its figures are known in any case, whether it passes its gates or not.
+    """
+    quantization = None
+    if form.quantize is not None:
+        signed = "signed" if target.backend == "tensorrt" else "unsigned"
+        quantization = form.quantize.resolve(checkpoint, report, signed)
+        if target.backend == "coreml":
+            quantization = with_text_encoders(quantization, checkpoint.text_encoders)
     if target.backend == "onnx":
         onnx = OnnxOptions(precision=form.precision, quantization=quantization)
-        export_and_verify(checkpoint, onnx, bundle, None, overwrite, report)
+        export_and_verify(checkpoint, onnx, bundle, None, True, report)
     elif target.backend == "coreml":
         size = (target.verify.height, target.verify.width)
         coreml = CoremlOptions(
@@ -157,22 +195,18 @@ def _export(
             chunk=target.chunk,
             quantization=quantization,
         )
-        export_coreml_and_verify(checkpoint, coreml, bundle, target.verify, True, overwrite, report)
+        export_coreml_and_verify(checkpoint, coreml, bundle, target.verify, True, True, report)
     else:
         tensorrt = TensorrtOptions(
             gpus=(target.gpu,), precision=form.precision, quantization=quantization
         )
-        export_tensorrt_and_verify(checkpoint, tensorrt, bundle, None, overwrite, report)
+        export_tensorrt_and_verify(checkpoint, tensorrt, bundle, None, True, report)
 
 
-def add_figures(folder: Path, model: str, made: Sequence[FormFigures]) -> list[FormFigures]:
-    """Adds figures to those that a folder has, and draws all of them."""
-    from ..calib.figures import read_figures, save_figures
+def save_figures(folder: Path, sweep: Sweep) -> None:
+    """Writes the figures of a sweep, and draws them."""
+    from ..calib.figures import save_sweep
     from ..calib.plot import plot_figures
 
-    names = {each.bundle for each in made}
-    standing = [each for each in read_figures(folder / FIGURES) if each.bundle not in names]
-    figures = [*standing, *made]
-    save_figures(figures, folder / FIGURES)
-    plot_figures(model, figures, folder / "figures.png")
-    return figures
+    save_sweep(sweep, folder / FIGURES)
+    plot_figures(sweep.model, sweep.forms, folder / PICTURE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import click
 
 from ..core.checkpoint import Checkpoint
 from ..core.errors import CalibrationError
-from ..core.formats import FORMATS
+from ..core.formats import FORMATS, Format
 from ..core.manifest import Manifest
 from ..core.quantization import CALIBRATED, Quantization
-from ..core.ranges import Ranges, ranges_from_json
-from ..core.recipe import PRESETS, Recipe, preset_recipe, read_recipe
+from ..core.ranges import Ranges
+from ..core.recipe import PRESETS, Recipe, preset_formats, preset_recipe, read_recipe
 from .common import FOLDER, Report
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 
 # What a preset is about; a recipe file may speak of any component.
 _PRESET_ROLES = ("unet", "controlnet")
-# Presets that quantize activations, of which only the U-Net's are calibrated.
-_CALIBRATED = (
-    "hybrid",
-    *(name for name, form in FORMATS.items() if form.activations == "static"),
-)
 
 
 @dataclass(frozen=True)
@@ -38,11 +32,30 @@ class QuantizeRequest:
 
     Attributes:
         what: A format, another preset, or a recipe file.
-        calibration: Calibration data, or ranges as JSON; None where no format needs them.
+        calibration: Calibration data, or a sensitivity table that has ranges; None where no format
+            needs them.
     """
 
     what: str
     calibration: Path | None
+
+    def formats(self) -> tuple[Format, ...]:
+        """The formats that it names, each once.
+
+        Raises:
+            OptionError: There is no such preset.
+            RecipeError: The recipe cannot be read.
+        """
+        names: set[str | None] = set(preset_formats(self.what)) if self.is_preset else set()
+        if not self.is_preset:
+            rules = read_recipe(Path(self.what)).components.values()
+            names = {name for each in rules for name in (*each.layers.values(), each.default)}
+        return tuple(form for name, form in FORMATS.items() if name in names)
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether it is a preset, not a file."""
+        return self.what in PRESETS or not Path(self.what).suffix
 
     def resolve(
         self, checkpoint: Checkpoint, report: Report, activations: str = "unsigned"
@@ -60,16 +73,17 @@ class QuantizeRequest:
             CalibrationError: Ranges are needed and missing, or the data is damaged or of another
                 model.
         """
-        is_preset = self.what in PRESETS or not Path(self.what).suffix
-        recipe = self._preset(checkpoint) if is_preset else read_recipe(Path(self.what))
+        recipe = self._preset(checkpoint) if self.is_preset else read_recipe(Path(self.what))
         if recipe.architecture:
             recipe.require_architecture(_architecture(checkpoint), checkpoint.model)
         ranges = self._ranges(recipe, checkpoint, report)
-        name = self.what if is_preset else Path(self.what).name
+        name = self.what if self.is_preset else Path(self.what).name
         return Quantization(name, recipe, ranges, activations)
 
     def _preset(self, checkpoint: Checkpoint) -> Recipe:
-        roles = (CALIBRATED,) if self.what in _CALIBRATED else _PRESET_ROLES
+        static = any(form.activations == "static" for form in self.formats())
+        # Of which only the U-Net's are calibrated.
+        roles = (CALIBRATED,) if static else _PRESET_ROLES
         shapes = {
             role: {name: tensor.shape for name, tensor in weights.tensors.items()}
             for role, weights in _weights(checkpoint, roles).items()
@@ -84,13 +98,17 @@ class QuantizeRequest:
         if not needed or self.calibration is None:
             return None
         if self.calibration.suffix == ".json":
-            return read_ranges(self.calibration)
+            return read_ranges(self.calibration, checkpoint)
         from ..calib.ranges import measure_activations, ranges_of
         from ..core.calibration import Calibration
+        from ..export.description import describe_pipeline
 
+        unet = describe_pipeline(checkpoint, 1).manifest.component(CALIBRATED)
         with Calibration.open(self.calibration) as calibration:
             of_unet = {CALIBRATED: _architecture(checkpoint, (CALIBRATED,))[CALIBRATED]}
             calibration.require_model(of_unet, checkpoint.model)
+            ports = {each.name: each.shape for each in unet.inputs}
+            calibration.require_ports(CALIBRATED, ports)
             return ranges_of(measure_activations(checkpoint, calibration, report))
 
 
@@ -121,21 +139,23 @@ def quantize_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_request
 
 
-def read_ranges(file: Path) -> Ranges:
-    """Reads ranges of activations from a JSON file.
+def read_ranges(file: Path, checkpoint: Checkpoint) -> Ranges:
+    """The ranges of activations that a sensitivity table has.
 
     Raises:
-        CalibrationError: The file is missing or damaged.
+        RecipeError: It is no table, or of another U-Net.
+        CalibrationError: It was made without calibration data.
     """
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CalibrationError(f"The ranges '{file}' cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise CalibrationError(f"The ranges '{file}' are not valid JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise CalibrationError(f"The ranges '{file}' must be a JSON object with a key per layer.")
-    return ranges_from_json(data)
+    from ..calib.table import read_table
+
+    table = read_table(file)
+    table.require_architecture(_architecture(checkpoint, (CALIBRATED,)), checkpoint.model)
+    if not table.ranges:
+        raise CalibrationError(
+            f"The sensitivity table '{file}' has no ranges of activations; make it with "
+            "--calibration, or name the calibration data."
+        )
+    return table.ranges
 
 
 def print_coverage(bundle: Path, manifest: Manifest) -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..core.checkpoint import Checkpoint
 from ..core.coreml_options import COREML_TARGETS
 from ..core.errors import OptionError, ParityError, listing
 from ..core.folder import require_vacant
+from ..core.manifest import load_manifest
 from ..core.options import PRECISIONS, VerifyOptions, require_choice
 from ..core.recipe import PRESETS
 from ..core.records import encode
@@ -25,13 +27,22 @@ from .common import (
     progress,
     require_export,
 )
-from .compressing import BACKENDS, FIGURES, Form, Target, add_figures, form_named, make_form
+from .compressing import (
+    BACKENDS,
+    FIGURES,
+    PICTURE,
+    Target,
+    form_named,
+    make_form,
+    save_figures,
+)
 from .exporting import require_reference
 from .model_request import ModelRequest, model_request
+from .quantization import print_coverage
 from .world import captions_to_draw
 
 if TYPE_CHECKING:
-    from ..calib.figures import FormFigures
+    from ..calib.figures import FormFigures, Sweep
 
 
 @click.command()
@@ -127,34 +138,37 @@ def quantize(
     require_plotting()
     verify = VerifyOptions(steps=steps, height=height, width=width)
     forms = [form_named(each, backend, calibration) for each in formats]
-    _require_vacant(
-        [*(each.name for each in forms), *(each.name for each in budgets)],
-        backend,
-        output,
-        overwrite,
-    )
+    names = [*(each.name for each in forms), *(each.name for each in budgets)]
+    _require_vacant(names, backend, output, overwrite)
     made: list[FormFigures] = []
-    figures: list[FormFigures] = []
     with progress(quiet=as_json) as report:
         checkpoint = subject.load()
         require_reference(checkpoint)
-        target = Target(
-            backend, system, gpu, chunk, verify, captions_to_draw(checkpoint, captions, backend)
-        )
+        scored = captions_to_draw(checkpoint, captions, backend)
+        target = Target(backend, system, gpu, chunk, verify, scored)
+        for form in forms:
+            target.require(form)
+        report("reading the model", 0.0)
+        sweep = _sweep(checkpoint, verify, output)
         output.mkdir(parents=True, exist_ok=True)
         for budget in budgets:
             file = make_recipe(budget, checkpoint, target, table, output, report)
-            form = form_named(str(file), backend, calibration)
-            forms.append(Form(budget.name, form.precision, form.quantize))
+            ranges = calibration or table
+            forms.append(form_named(str(file), backend, ranges, budget.name))
         for form in forms:
             made.append(make_form(form, checkpoint, target, output, overwrite, report))
-            # After each: a sweep may be stopped and continued.
-            figures = add_figures(output, checkpoint.model, made)
+            # After each, so that these are kept where a later one fails.
+            sweep = sweep.with_form(made[-1])
+            save_figures(output, sweep)
     if as_json:
         print_json([encode(each) for each in made])
     else:
-        print_figures(checkpoint.model, figures)
-        click.echo(f"Wrote {output / FIGURES} and {output / 'figures.png'}.")
+        print_figures(sweep)
+        for each in made:
+            bundle = output / each.bundle
+            if backend == "onnx":
+                print_coverage(bundle, load_manifest(bundle))
+        click.echo(f"Wrote {output / FIGURES} and {output / PICTURE}.")
     failed = [each.form for each in made if not each.passed]
     if failed:
         raise ParityError(
@@ -164,29 +178,49 @@ def quantize(
 
 
 def _require_vacant(names: Sequence[str], backend: str, output: Path, overwrite: bool) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OptionError(f"{listing(twice)} was asked for twice; name each form once.")
     for name in names:
         require_vacant(output / f"{backend}-{name}", overwrite)
 
 
-def print_figures(model: str, figures: Sequence[FormFigures]) -> None:
+def _sweep(checkpoint: Checkpoint, verify: VerifyOptions, output: Path) -> Sweep:
+    """What the output folder has already, held against what is asked for now."""
+    from ..calib.figures import Sweep, continued
+    from ..export.description import describe_pipeline
+
+    size = (verify.height, verify.width) if verify.height and verify.width else None
+    manifest = describe_pipeline(checkpoint, verify.steps, size).manifest
+    drawn = {
+        "steps": verify.steps,
+        "height": verify.height or manifest.defaults.height,
+        "width": verify.width or manifest.defaults.width,
+    }
+    sweep = Sweep(checkpoint.model, manifest.source.weights_sha256, drawn)
+    return continued(sweep, output / FIGURES)
+
+
+def print_figures(sweep: Sweep) -> None:
     """Prints a row per form."""
-    ordered = sorted(figures, key=lambda each: (each.backend, each.unet_bytes))
     rows = [
         [
             each.backend,
             each.form,
             megabytes(each.bytes),
             megabytes(each.unet_bytes),
-            _db(each.component_psnr_db.get("unet")),
-            _db(each.image_psnr_db),
+            "" if each.macs is None else f"{100 * each.macs:.0f}",
+            "broken" if "unet" in each.broken else _db(each.component_psnr_db.get("unet")),
+            "broken" if "picture" in each.broken else _db(each.image_psnr_db),
             f"{each.image_ssim:.4f}",
             "" if each.scores is None else f"{100 * each.scores['overall']:.1f}",
             "[green]ok[/green]" if each.passed else "[red]FAILED[/red]",
         ]
-        for each in ordered
+        for each in sweep.forms
     ]
-    columns = ["backend", "form", ">all models", ">U-Net", ">U-Net dB", ">picture dB", ">SSIM"]
-    print_table(f"{model}, beside diffusers in float32", [*columns, ">captions %", "gates"], rows)
+    columns = ["backend", "form", ">all models", ">U-Net", ">MACs %", ">U-Net dB", ">picture dB"]
+    title = f"{sweep.model}, beside diffusers in float32"
+    print_table(title, [*columns, ">SSIM", ">captions %", "gates"], rows)
 
 
 def _db(value: float | None) -> str:

@@ -10,14 +10,9 @@ from pathlib import Path
 from ..core.checkpoint import Checkpoint
 from ..core.errors import CalibrationError, RecipeError
 from ..core.folder import sha256_of
-from ..core.formats import FORMATS, Format
-from ..core.recipe import read_recipe
 from ..core.tensorrt_options import TensorrtOptions
 from .common import Report
 from .quantization import QuantizeRequest
-
-# The formats of presets that are not called after one.
-_PRESETS = {"hybrid": ("int8", "int8-static")}
 
 
 def quantized_options(
@@ -38,21 +33,8 @@ def quantized_options(
     from ..export.tensorrt.formats import require_formats
     from ..export.tensorrt.targets import resolve_targets
 
-    require_formats(asked_formats(request), resolve_targets(options))
+    require_formats(request.formats(), resolve_targets(options))
     return replace(options, quantization=request.resolve(checkpoint, report, "signed"))
-
-
-def asked_formats(request: QuantizeRequest) -> tuple[Format, ...]:
-    """The formats that a request names; none where there is no such preset.
-
-    Raises:
-        RecipeError: The recipe cannot be read.
-    """
-    names: set[str | None] = set(_PRESETS.get(request.what, (request.what,)))
-    if Path(request.what).suffix:
-        rules = read_recipe(Path(request.what)).components.values()
-        names = {name for each in rules for name in (*each.layers.values(), each.default)}
-    return tuple(form for name, form in FORMATS.items() if name in names)
 
 
 def request_key(request: QuantizeRequest) -> str:
@@ -63,7 +45,7 @@ def request_key(request: QuantizeRequest) -> str:
         CalibrationError: The calibration data is missing.
     """
     identity: dict[str, str | None] = {"what": request.what, "calibration": None}
-    if Path(request.what).suffix:
+    if not request.is_preset:
         identity["recipe"] = _hash(Path(request.what), "recipe", RecipeError)
     if request.calibration is not None:
         identity["calibration"] = _hash(request.calibration, "calibration data", CalibrationError)

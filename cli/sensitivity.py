@@ -129,6 +129,8 @@ def make_table(
     if calibration is not None:
         with Calibration.open(calibration) as data:
             data.require_model({"unet": model.architecture["unet"]}, checkpoint.model)
+            inputs = model.manifest.component("unet").inputs
+            data.require_ports("unet", {each.name: each.shape for each in inputs})
             activations = measure_activations(checkpoint, data, report)
     modules = open_model_loops(checkpoint, model, drawn, report)
     layers, trials = measure_sensitivity(modules, options, activations, report)

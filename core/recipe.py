@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from .manifest import ROLES
 RECIPE_VERSION = 1
 _VERSION_KEY = "kdexport_recipe"
 _DEFAULT = "default"
+_EXPECTED = {"unet_psnr_db", "image_psnr_db"}
 _KEYS = {_VERSION_KEY, "made", "expected", "architecture", "components"}
 # Where activations are quantized: what a U-Net begins and ends with, and its time embedding, which
 # sees one row per image. They are small, and all errors pass through them.
@@ -27,6 +29,7 @@ _EDGES = ("conv_in.*", "conv_out.*", "time_embedding.*", "add_embedding.*", "*ti
 # What `--quantize` takes beside recipe files, and the format of most layers where it differs.
 PRESETS = (*FORMATS, "hybrid")
 _DEFAULTS = {"hybrid": "int8"}
+_MIXTURES = {"hybrid": ("int8", "int8-static"), "int8-dynamic": ("int8", "int8-dynamic")}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Recipe:
         architecture: SHA-256 of the names and shapes of the weights, by role, or empty where the
             recipe is for any model that has such layers.
         made: What it was made from, in words and hashes; for people and for the manifest.
-        expected: What it should reach, such as `image_psnr_db`, measured where it was made.
+        expected: `unet_psnr_db` and `image_psnr_db` in dB, as measured where it was made; or empty.
     """
 
     components: Mapping[str, LayerFormats]
@@ -65,6 +68,12 @@ class Recipe:
     expected: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        reached = dict(self.expected)
+        if reached and (set(reached) != _EXPECTED or not all(map(_is_number, reached.values()))):
+            raise RecipeError(
+                f"What a recipe is expected to reach must be {listing(sorted(_EXPECTED))}, each a "
+                f"number of dB, not {reached}."
+            )
         for role in self.components:
             if role not in ROLES:
                 raise RecipeError(
@@ -103,6 +112,12 @@ class Recipe:
             return dict.fromkeys(shapes, FLOAT)
         weights = [name for name, shape in shapes.items() if is_worth_it(shape)]
         patterns = [name for name in rules.layers if name not in shapes]
+        small = [n for n, f in rules.layers.items() if n in shapes and n not in weights]
+        if any(rules.layers[name] != FLOAT.name for name in small):
+            raise RecipeError(
+                f"The recipe names {listing(small)} of the {role}, which are biases or too small "
+                "to have a format; leave them out."
+            )
         chosen: dict[str, str] = {}
         unused, missing = set(patterns), []
         for name in weights:
@@ -160,10 +175,7 @@ def preset_recipe(name: str, shapes: Mapping[str, Mapping[str, Sequence[int]]]) 
     Raises:
         OptionError: There is no such format.
     """
-    if name not in PRESETS:
-        raise OptionError(
-            f"There is no weight format '{name}'; choose {choices(PRESETS)}, or name a recipe file."
-        )
+    preset_formats(name)
     components = {}
     for role, weights in shapes.items():
         layers = {}
@@ -175,6 +187,15 @@ def preset_recipe(name: str, shapes: Mapping[str, Mapping[str, Sequence[int]]]) 
     return Recipe(components, made={"preset": name})
 
 
+def preset_formats(name: str) -> tuple[str, ...]:
+    """The formats of a preset; raises `OptionError` where there is none of that name."""
+    if name not in PRESETS:
+        raise OptionError(
+            f"There is no weight format '{name}'; choose {choices(PRESETS)}, or name a recipe file."
+        )
+    return _MIXTURES.get(name, (name,))
+
+
 def _preset(name: str, role: str, weight: str, is_kernel: bool) -> str:
     default = _DEFAULTS.get(name, name)
     edge = role == "unet" and any(fnmatch.fnmatchcase(weight, each) for each in _EDGES)
@@ -183,6 +204,10 @@ def _preset(name: str, role: str, weight: str, is_kernel: bool) -> str:
     if name == "hybrid" and is_kernel:
         return "int8-static"
     return "int8" if name == "int8-dynamic" and is_kernel else default
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def read_recipe(file: Path) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,23 @@ def added_residuals(keywords: dict[str, Any]) -> Arrays:
     if mid is None:
         return {}
     return residual_arrays(keywords["down_block_additional_residuals"], mid)
+
+
+def residual_arguments(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a U-Net's call that recorded residuals were, if there are any.
+
+    Args:
+        tensors: By the names of the bundle's ports.
+    """
+    if "mid_block_residual" not in tensors:
+        return {}
+    count = sum(name.startswith("down_block_residual_") for name in tensors)
+    return {
+        "down_block_additional_residuals": tuple(
+            tensors[f"down_block_residual_{index}"] for index in range(count)
+        ),
+        "mid_block_additional_residual": tensors["mid_block_residual"],
+    }
 
 
 def controlnet_feed(keywords: dict[str, Any]) -> Arrays:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kdexport.calib.figures import FormFigures, read_figures, save_figures
+from kdexport.calib.figures import FormFigures, Sweep, continued, read_sweep, save_sweep
 from kdexport.calib.plot import plot_figures
 from kdexport.core.errors import BundleError
 from PIL import Image
@@ -20,6 +20,8 @@ _FORM = FormFigures(
     component_psnr_db={"unet": 53.0, "vae_decoder": None},
     image_psnr_db=47.0,
     image_ssim=0.99,
+    broken=(),
+    macs=0.98,
     passed=True,
     scores={"overall": 0.8},
     reference_scores={"overall": 0.85},
@@ -27,19 +29,38 @@ _FORM = FormFigures(
 )
 
 
+_SWEEP = Sweep("demo", {"unet/a.safetensors": "00"}, {"steps": 4}, (_FORM,))
+
+
 def test_there_and_back_the_smallest_first(tmp_path: Path) -> None:
-    larger = replace(_FORM, form="fp32", unet_bytes=16_000_000, image_psnr_db=None)
-    save_figures([larger, _FORM], tmp_path / "figures.json")
-    assert read_figures(tmp_path / "figures.json") == [_FORM, larger]
-    assert read_figures(tmp_path / "none.json") == []
+    larger = replace(_FORM, form="fp32", bundle="b", unet_bytes=16_000_000, image_psnr_db=None)
+    smaller = replace(_FORM, form="int4", bundle="c", unet_bytes=3_000_000)
+    sweep = _SWEEP.with_form(larger).with_form(smaller)
+    assert [each.form for each in sweep.forms] == ["int4", "int8", "fp32"]
+    save_sweep(sweep, tmp_path / "figures.json")
+    assert read_sweep(tmp_path / "figures.json") == sweep
+    again = sweep.with_form(replace(_FORM, passed=False))
+    assert [each.passed for each in again.forms] == [True, False, True]
 
 
-@pytest.mark.parametrize("text", ["{", "[3]", '[{"form": "int8"}]', "3"])
+def test_a_sweep_is_continued_with_the_same_model_and_pictures(tmp_path: Path) -> None:
+    file, empty = tmp_path / "figures.json", replace(_SWEEP, forms=())
+    assert continued(empty, file) == empty
+    save_sweep(_SWEEP, file)
+    assert continued(empty, file) == _SWEEP
+    for other in (replace(empty, weights_sha256={}), replace(empty, drawn={"steps": 1})):
+        with pytest.raises(BundleError, match=r"of .demo., compared with steps 4; name"):
+            continued(other, file)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[3]", '{"kdexport_figures": 2}', '{"kdexport_figures": 1}', "3"]
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "figures.json"
     file.write_text(text)
     with pytest.raises(BundleError, match=r"cannot be read .* move the file away"):
-        read_figures(file)
+        continued(_SWEEP, file)
 
 
 @pytest.mark.parametrize("scored", [True, False])

@@ -105,8 +105,8 @@ def test_gradients_are_those_of_the_whole_loop(modules: LoopModules, tmp_path: P
         error = np.linalg.norm(file.read(name) - wanted) / np.linalg.norm(wanted)
         assert error < 2e-3, name  # float16 on disk
         assert not dict(modules.unet.named_parameters())[name].requires_grad
-    assert set(reach.input) == set(reach.output) > {"conv_in", "time_embedding.linear_1"}
-    assert all(value > 0 for value in reach.output.values())
+    assert set(reach.input) > {"conv_in", "time_embedding.linear_1", "conv_out"}
+    assert all(value > 0 for value in reach.input.values())
 
 
 def test_the_estimate_of_a_change_is_its_effect_on_average(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_estimate_of_a_change_is_its_effect_on_average(tmp_path: Path) -> No
         signs = random.integers(0, 2, 50).astype(np.float32) * 2 - 1
         files.append(GradientFile(tmp_path / str(index)))
         files[-1].add("w", torch.from_numpy(signs @ jacobian))
-    (found,) = mean_square_effect("w", {"x": change}, files).values()
+    found = mean_square_effect("w", change, files)
     assert found == pytest.approx(float(np.square(jacobian @ change).sum()), rel=0.2)
 
 

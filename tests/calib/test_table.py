@@ -24,7 +24,14 @@ _TABLE = SensitivityTable(
     model="demo",
     weights_sha256={"unet/a.safetensors": "00"},
     architecture={"unet": "ab"},
-    made={"prompts": ["a cat"], "steps": 4},
+    made={
+        "prompts": ["a cat"],
+        "steps": 4,
+        "guidance": 2.0,
+        "height": 64,
+        "width": 64,
+        "seed": 0,
+    },
     layers=(LayerSensitivity("conv_in.weight", (64, 4, 3, 3), {"int8": 0.5, "int4": 20.0}),),
     trials=(Trial("conv_in.weight", "int8", 0.5, 0.6),),
     ranges={"conv_in": LayerRange(_RANGE, _RANGE)},
@@ -51,6 +58,11 @@ def test_a_table_is_not_replaced_unasked(tmp_path: Path) -> None:
         ({"kdexport_sensitivity": None}, "no sensitivity table"),
         ({"layers": []}, "no sensitivity table"),
         ({"layers": [{"name": 3}]}, "no sensitivity table"),
+        ({"made": {"steps": 4}}, "does not say guidance"),
+        (
+            {"layers": [{"name": "a", "shape": [1], "errors": {"int8": -1.0}}]},
+            "errors of 'a' are not complete",
+        ),
         ({"ranges": 3}, "no sensitivity table|cannot be read"),
     ],
 )

@@ -1,15 +1,18 @@
 """`kdexport onnx --quantize`, end to end on a pipeline that exports in seconds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from kdexport.calib.table import LayerSensitivity, SensitivityTable, read_table, save_table
 from kdexport.cli.main import main
 from kdexport.cli.quantization import QuantizeRequest, read_ranges
-from kdexport.core.errors import CalibrationError
+from kdexport.core.errors import CalibrationError, RecipeError
 from kdexport.core.manifest import load_manifest
-from kdexport.core.ranges import LayerRange, TensorRange, ranges_to_json
+from kdexport.core.ranges import LayerRange, TensorRange
 from kdexport.export.cost import layer_macs
+from kdexport.export.description import describe_pipeline
 from kdexport.export.hub import HubOptions
 from kdexport.export.load import load_checkpoint
 
@@ -31,11 +34,20 @@ def checkpoint(micro_pipeline):
 
 @pytest.fixture(scope="module")
 def ranges(checkpoint, tmp_path_factory):
-    """Wide ranges of every layer of the U-Net, as a file."""
+    """A sensitivity table with wide ranges of every layer of the U-Net."""
     wide = TensorRange(-6.0, 6.0, 6.0, 6.0)
     names = layer_macs(checkpoint.component("unet"), 8, 8)["unet"]
-    file = tmp_path_factory.mktemp("ranges") / "ranges.json"
-    file.write_text(json.dumps(ranges_to_json(dict.fromkeys(names, LayerRange(wide, wide)))))
+    file = tmp_path_factory.mktemp("ranges") / "table.json"
+    made = dict.fromkeys(("prompts", "steps", "guidance", "height", "width", "seed"), 1)
+    table = SensitivityTable(
+        model="micro",
+        weights_sha256={},
+        architecture=describe_pipeline(checkpoint, 1).architecture,
+        made=made,
+        layers=(LayerSensitivity("conv_in.weight", (8, 4, 3, 3), {"int8": 1.0}),),
+        ranges=dict.fromkeys(names, LayerRange(wide, wide)),
+    )
+    save_table(table, file, overwrite=False)
     return file
 
 
@@ -108,15 +120,17 @@ def test_refusals(capsys, micro_pipeline, ranges, tmp_path, extra, status, messa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("{", "not valid JSON"), ("[]", "must be a JSON object"), ('{"a": {}}', "cannot be read")],
-)
-def test_damaged_ranges(tmp_path, text, message):
-    file = tmp_path / "ranges.json"
-    file.write_text(text)
-    with pytest.raises(CalibrationError, match=message):
-        read_ranges(file)
+def test_a_table_without_ranges_is_refused(checkpoint, ranges, tmp_path):
+    save_table(replace(read_table(ranges), ranges={}), tmp_path / "t.json", overwrite=False)
+    with pytest.raises(CalibrationError, match="no ranges of activations"):
+        read_ranges(tmp_path / "t.json", checkpoint)
+
+
+def test_a_table_of_another_model_is_refused(checkpoint, ranges, tmp_path):
+    table = replace(read_table(ranges), architecture={"unet": "ab"})
+    save_table(table, tmp_path / "t.json", overwrite=False)
+    with pytest.raises(RecipeError, match="table is of 'micro'"):
+        read_ranges(tmp_path / "t.json", checkpoint)
 
 
 def test_presets_speak_of_the_unet(checkpoint, ranges):

@@ -64,7 +64,10 @@ def test_a_table_is_printed_and_kept(
 
 
 def test_figures_of_every_form(sweep: Path) -> None:
-    figures = {each["form"]: each for each in json.loads((sweep / "figures.json").read_text())}
+    data = json.loads((sweep / "figures.json").read_text())
+    assert data["model"] == "demo"
+    assert data["drawn"] == {"steps": 1, "height": 64, "width": 64}
+    figures = {each["form"]: each for each in data["forms"]}
     assert set(figures) == {"int8", "mixed-4MB"}
     for each in figures.values():
         assert each["passed"]
@@ -101,13 +104,19 @@ def test_a_sweep_is_added_to(sweep: Path, table: Path, capsys: pytest.CaptureFix
         (["--format", "int5"], "no weight format 'int5'"),
         (["--format", "int8", "--backend", "tflite"], "no backend 'tflite'"),
         (["--format", "palette6"], "ONNX has no palettes"),
-        (["--format", "bf16", "--backend", "coreml"], "Core ML has no bf16"),
+        (["--format", "bf16", "--backend", "coreml"], "coreml has no bf16"),
+        (["--format", "int4", "--backend", "coreml", "--target", "iOS16"], "choose --target iOS18"),
+        (["--format", "int8", "--format", "int8"], "int8 was asked for twice"),
+        (["--format", "none/recipe.json"], "cannot be read"),
+        (["--target-psnr", "nan"], "a positive number of dB"),
+        (["--target-size", "400MB"], "no more than the 400.0 MB asked for"),
+        (["--target-size", "4MB", "--candidates", "int8-dynamic"], "for every weight"),
         (["--format", "fp8", "--backend", "coreml"], "fp8"),
         (["--format", "int8", "--chunk"], "Chunks are of Core ML"),
         (["--format", "int8-static"], "kdexport calibrate"),
         (["--target-size", "many"], "'many' is no size"),
         (["--target-size", "1MB"], "the smallest is"),
-        (["--target-size", "4MB", "--candidates", "palette6"], "says nothing of palette6"),
+        (["--target-size", "4MB", "--candidates", "palette6"], "none that onnx has"),
         (["--target-psnr", "30", "--table", "none.json"], "cannot be read"),
     ],
 )
@@ -123,6 +132,15 @@ def test_what_cannot_be_made_is_refused(
     assert _run("quantize", "demo", "-o", output, *given, *_SMALL, "--captions", "0") == 1
     assert why in " ".join(capsys.readouterr().err.split())
     assert not [each for each in output.glob("*") if each.is_dir()]
+
+
+def test_a_sweep_of_other_pictures_is_refused(
+    sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ["--format", "fp16", "--captions", "0", "--size", "64", "64", "--steps", "2"]
+    assert _run("quantize", "demo", "-o", sweep, *other) == 1
+    assert "compared with steps 1" in " ".join(capsys.readouterr().err.split())
+    assert not (sweep / "onnx-fp16").exists()
 
 
 def test_a_recipe_of_another_model_is_refused(

@@ -5,8 +5,8 @@ import json
 import pytest
 from kdexport.cli.main import main
 from kdexport.cli.quantization import QuantizeRequest
-from kdexport.cli.quantizing_tensorrt import asked_formats, request_key
-from kdexport.core.errors import CalibrationError, RecipeError
+from kdexport.cli.quantizing_tensorrt import request_key
+from kdexport.core.errors import CalibrationError, OptionError, RecipeError
 from kdexport.core.manifest import load_manifest
 
 pytest.importorskip("tensorrt_rtx")
@@ -109,11 +109,12 @@ def recipe(tmp_path):
 
 def test_formats_that_are_asked_for(recipe):
     def names(what):
-        return [each.name for each in asked_formats(QuantizeRequest(what, None))]
+        return [each.name for each in QuantizeRequest(what, None).formats()]
 
     assert names("fp8") == ["fp8"]
     assert names("hybrid") == ["int8", "int8-static"]
-    assert names("int7") == []
+    with pytest.raises(OptionError, match="no weight format 'int7'"):
+        names("int7")
     assert names(recipe(**{"conv_out.weight": "fp8"})) == ["float", "int8", "fp8"]
 
 

@@ -117,7 +117,7 @@ def test_json_there_and_back(tmp_path: Path) -> None:
         },
         {"unet": "ab"},
         {"model": "koala"},
-        {"image_psnr_db": 33.0},
+        {"image_psnr_db": 33.0, "unet_psnr_db": 40.0},
     )
     file = tmp_path / "recipe.json"
     file.write_text(json.dumps(recipe.to_json()))
