@@ -18,6 +18,7 @@ Integers = NDArray[np.int8]
 
 # Largest finite number of float8 e4m3fn, and its smallest normal exponent (arXiv 2209.05433).
 FLOAT8_LARGEST, _FLOAT8_LEAST_EXPONENT, _FLOAT8_FRACTION = 448.0, -6, 3
+_LEAST = np.finfo(np.float32).tiny
 # Shares of the largest magnitude that four bits may reach to; the nearest to the weights is taken.
 _CLIPS = (1.0, 0.925, 0.85, 0.775)
 
@@ -128,6 +129,7 @@ def rounded(form: Format, weight: Floats) -> Floats:
 
 
 def _scales(peaks: Floats, steps: float) -> Floats:
-    """Scales with which `peaks` are `steps`; 1 where all weights are zero."""
+    """Scales with which `peaks` are `steps`; 1 where all weights are zero, or nearly."""
     scales = (peaks / np.float32(steps)).astype(np.float32)
-    return np.where(scales > 0, scales, np.float32(1.0)).astype(np.float32)
+    # Numbers below the smallest normal one have too few digits to divide by.
+    return np.where(scales >= _LEAST, scales, np.float32(1.0)).astype(np.float32)

@@ -190,6 +190,7 @@ def test_candidates_are_what_table_and_backend_have(table: Path) -> None:
     assert candidates_of(read_table(table), old) == ("int8",)
 
 
-def test_forms_are_called_after_their_files() -> None:
-    assert form_named("sizes/small.json", "onnx", None).name == "small"
+def test_forms_are_called_after_their_files(tmp_path: Path) -> None:
+    (tmp_path / "small.json").write_text('{"default": "int8"}')
+    assert form_named(str(tmp_path / "small.json"), "onnx", None).name == "small"
     assert form_named("fp16", "onnx", None).quantize is None

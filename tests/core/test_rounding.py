@@ -45,6 +45,13 @@ def test_integers_of_channels_are_those_of_torch(weight: np.ndarray) -> None:
     assert np.abs(codes.astype(int)).max() <= 127
 
 
+@pytest.mark.parametrize("name", ["int8", "int4", "fp8"])
+@pytest.mark.parametrize("tiny", [2e-43, 1e-39, 1e-38])
+def test_weights_next_to_zero_do_not_overflow(name: str, tiny: float) -> None:
+    weight = np.full((32, 64), tiny, np.float32)
+    assert np.abs(rounded(FORMATS[name], weight)).max() <= 2 * tiny
+
+
 @given(_MATRICES)
 def test_errors_of_integers_are_at_most_half_a_step(weight: np.ndarray) -> None:
     codes, scales = integer_channels(weight)
