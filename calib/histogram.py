@@ -15,6 +15,8 @@ Floats = NDArray[np.float32]
 _BINS = 4096
 # Numbers of a tensor that are counted at each call; its extremes are those of all.
 _SAMPLES = 1 << 16
+# Bins of less would be too narrow for float32.
+_LEAST = 2.0**-100
 # Shares of the extremes that a range may be clipped to.
 _CLIPS = np.linspace(0.3, 1.0, 36)
 # Mean squared error of float8 e4m3fn over the mean square: three bits of fraction, 2**-6 / 12, for
@@ -70,9 +72,9 @@ class Histogram:
             self._counts += np.histogram(sample, _BINS, (-self._reach, self._reach))[0]
 
     def _widen(self, peak: float) -> None:
-        if self._reach == 0.0:
-            self._reach = peak
-        while self._reach < peak:
+        if self._reach == 0.0 and peak > 0:
+            self._reach = max(peak, _LEAST)
+        while 0 < self._reach < peak:
             pairs = self._counts.reshape(-1, 2).sum(axis=1)
             self._counts[:] = 0
             self._counts[_BINS // 4 : -_BINS // 4] = pairs
