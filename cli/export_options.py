@@ -242,6 +242,31 @@ _SHARED = (
 )
 
 
+def extra_options(
+    decoder: str | None,
+    base: str | None,
+    config: str | None,
+    variant: str | None,
+    controlnet: str | None,
+    loras: tuple[str, ...],
+    control_scale: float | None,
+    control_invert: bool | None,
+    clip_skip: int | None,
+) -> ModelOptions:
+    """What is added to a model, or replaced in it, from what `fused_options` and others give."""
+    return ModelOptions(
+        decoder=decoder,
+        base=base,
+        config=config,
+        variant=variant,
+        adapters=tuple(map(Adapter.parse, loras)),
+        controlnet=controlnet,
+        control_scale=control_scale,
+        control_invert=control_invert,
+        clip_skip=clip_skip,
+    )
+
+
 def _request(
     model: str,
     output: Path,
@@ -271,16 +296,16 @@ def _request(
     return ExportRequest(
         model=model,
         output=output,
-        extra=ModelOptions(
-            decoder=decoder,
-            base=base,
-            config=config,
-            variant=variant,
-            adapters=tuple(map(Adapter.parse, loras)),
-            controlnet=controlnet,
-            control_scale=control_scale,
-            control_invert=control_invert,
-            clip_skip=clip_skip,
+        extra=extra_options(
+            decoder,
+            base,
+            config,
+            variant,
+            controlnet,
+            loras,
+            control_scale,
+            control_invert,
+            clip_skip,
         ),
         revision=revision,
         token=token,

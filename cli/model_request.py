@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.adapters import Adapter
 from ..core.checkpoint import Checkpoint
 from ..core.options import ModelOptions
 from .common import hub_options, model_options
-from .export_options import fused_options
+from .export_options import extra_options, fused_options
 
 if TYPE_CHECKING:
     from ..export.hub import HubOptions
@@ -70,16 +69,16 @@ def model_request(command: Callable[..., None]) -> Callable[..., None]:
         offline: bool,
         **given: Any,
     ) -> None:
-        extra = ModelOptions(
-            decoder=decoder,
-            base=base,
-            config=config,
-            variant=variant,
-            adapters=tuple(map(Adapter.parse, loras)),
-            controlnet=controlnet,
-            control_scale=control_scale,
-            control_invert=control_invert,
-            clip_skip=clip_skip,
+        extra = extra_options(
+            decoder,
+            base,
+            config,
+            variant,
+            controlnet,
+            loras,
+            control_scale,
+            control_invert,
+            clip_skip,
         )
         command(subject=ModelRequest(model, extra, revision, token, offline), **given)
 
