@@ -10,7 +10,7 @@ import click
 
 from ..core.checkpoint import Checkpoint
 from ..core.coreml_options import COREML_TARGETS
-from ..core.errors import OptionError, ParityError, listing
+from ..core.errors import BundleError, OptionError, ParityError, listing
 from ..core.folder import require_vacant
 from ..core.manifest import load_manifest
 from ..core.options import PRECISIONS, VerifyOptions, require_choice
@@ -181,6 +181,8 @@ def _require_vacant(names: Sequence[str], backend: str, output: Path, overwrite:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise OptionError(f"{listing(twice)} was asked for twice; name each form once.")
+    if output.exists() and not output.is_dir():
+        raise BundleError(f"'{output}' is a file; name a folder for the forms.")
     for name in names:
         require_vacant(output / f"{backend}-{name}", overwrite)
 

@@ -134,6 +134,14 @@ def test_what_cannot_be_made_is_refused(
     assert not [each for each in output.glob("*") if each.is_dir()]
 
 
+def test_a_file_is_no_output_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    output.write_text("mine")
+    assert _run("quantize", "demo", "-o", output, "--format", "int8", *_SMALL) == 1
+    assert "is a file; name a folder" in " ".join(capsys.readouterr().err.split())
+    assert output.read_text() == "mine"
+
+
 def test_a_sweep_of_other_pictures_is_refused(
     sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
