@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import DependencyError
 from ..core.folder import whole_file
 from .figures import FormFigures
+from .labels import annotate
 
 _MARKERS = {"onnx": "o", "coreml": "s", "tensorrt": "^"}
 _NAMES = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT (its ONNX files)"}
@@ -51,23 +52,41 @@ def plot_figures(model: str, figures: Sequence[FormFigures], file: Path) -> None
     if scored:
         shares = [100 * (each.scores or {})["overall"] for each in scored]
         _panel(axes[1], scored, shares, "captions followed, %")
-        axes[1].set_ylim(0, 104)
-        reference = scored[0].reference_scores
-        if reference:
-            axes[1].axhline(100 * reference["overall"], color=_INK, linewidth=1, linestyle="--")
-            axes[1].annotate(
-                "diffusers, float32",
-                (0.0, 100 * reference["overall"]),
-                xycoords=("axes fraction", "data"),
-                xytext=(4, 12),
-                textcoords="offset points",
-                ha="left",
-                fontsize=8,
-                color=_INK,
-            )
+        axes[1].set_ylim(max(0.0, min(shares) - 20), 104)
+        _references(axes[1], scored)
     picture.suptitle(f"{model}: quality against the size of the U-Net", color=_INK)
+    # Names need to know where the points lie in the end.
+    picture.draw_without_rendering()
+    _names(axes[0], figures, psnr)
+    if scored:
+        _names(axes[1], scored, shares)
     with whole_file(file, overwrite=True) as staging:
         picture.savefig(staging, format="png")
+
+
+def _references(axes: Any, scored: Sequence[FormFigures]) -> None:
+    """What diffusers scores; with other noise, as where one picture is drawn at a time, anew."""
+    lines = {
+        each.backend: 100 * each.reference_scores["overall"]
+        for each in scored
+        if each.reference_scores is not None
+    }
+    for backend, share in lines.items():
+        shared = len(set(lines.values())) == 1
+        colour = _INK if shared else _COLOURS[backend]
+        axes.axhline(share, color=colour, linewidth=1, linestyle="--", zorder=1)
+        axes.annotate(
+            "diffusers, float32",
+            (0.0, share),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 3),
+            textcoords="offset points",
+            ha="left",
+            fontsize=8,
+            color=colour,
+        )
+        if shared:
+            break
 
 
 def _panel(axes: Any, figures: Sequence[FormFigures], values: Sequence[float], label: str) -> None:
@@ -83,17 +102,6 @@ def _panel(axes: Any, figures: Sequence[FormFigures], values: Sequence[float], l
             label=_NAMES[backend],
             zorder=3,
         )
-    # Names above and below in turn, so that those of neighbours do not meet.
-    for turn, index in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
-        axes.annotate(
-            figures[index].form,
-            (sizes[index], values[index]),
-            xytext=(0, -14 if turn % 2 else 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7.5,
-            color=_COLOURS[figures[index].backend],
-        )
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
     axes.set_xlabel("U-Net, MB", color=_INK)
@@ -104,3 +112,9 @@ def _panel(axes: Any, figures: Sequence[FormFigures], values: Sequence[float], l
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _names(axes: Any, figures: Sequence[FormFigures], values: Sequence[float]) -> None:
+    sizes = [each.unet_bytes / 1e6 for each in figures]
+    colours = [_COLOURS[each.backend] for each in figures]
+    annotate(axes, [each.form for each in figures], sizes, values, colours)

@@ -164,7 +164,16 @@ def make_form(
         exported = time.perf_counter()
         verification = verify_bundle(staging, checkpoint, target.verify, tell)
         if target.captions:
-            verification, _ = with_quality(verification, staging, checkpoint, target.captions, tell)
+            used = verification.record.runtime
+            verification, _ = with_quality(
+                verification,
+                staging,
+                checkpoint,
+                target.captions,
+                tell,
+                runtime=used["engine"],
+                provider=used["provider"],
+            )
         save_verification(verification, staging)
     seconds = {"export": exported - start, "verify": time.perf_counter() - exported}
     return figures_of(form.name, bundle, load_manifest(bundle), verification.record, seconds)
