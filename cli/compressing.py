@@ -206,8 +206,12 @@ def _export(
         )
         export_coreml_and_verify(checkpoint, coreml, bundle, target.verify, True, True, report)
     else:
+        sides = {"height": target.verify.height, "width": target.verify.width}
         tensorrt = TensorrtOptions(
-            gpus=(target.gpu,), precision=form.precision, quantization=quantization
+            gpus=(target.gpu,),
+            precision=form.precision,
+            profile=tuple(f"{name}={size}" for name, size in sides.items() if size is not None),
+            quantization=quantization,
         )
         export_tensorrt_and_verify(checkpoint, tensorrt, bundle, None, True, report)
 

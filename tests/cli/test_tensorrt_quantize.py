@@ -65,6 +65,17 @@ def test_a_quantized_bundle(micro_pipeline, calibration, tmp_path, call):
     assert "is a bundle, whose model cannot be changed; leave out --quantize" in err
 
 
+def test_quantize_builds_engines_for_the_size_of_the_comparison(micro_pipeline, tmp_path, call):
+    size = ("--size", 128, 128, "--steps", 1)
+    form = ("--backend", "tensorrt", "--format", "int8")
+    status, _, err = call("quantize", micro_pipeline, "-o", tmp_path / "forms", *form, *size)
+    assert status in {0, 3}, err
+    manifest = load_manifest(tmp_path / "forms" / "tensorrt-int8")
+    assert (manifest.shapes.height, manifest.shapes.width) == (128, 128)
+    figures = json.loads((tmp_path / "forms" / "figures.json").read_text())
+    assert figures["forms"][0]["image_psnr_db"] > 10
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
