@@ -37,9 +37,12 @@ def control_arguments(checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:
     pictures = list(plan.control.pictures)
     if checkpoint.control.invert:
         pictures = [ImageOps.invert(each.convert("RGB")) for each in pictures]
-    # The pipelines that start from a picture call that one the image.
-    name = "image" if plan.init is None else "control_image"
-    return {name: pictures, "controlnet_conditioning_scale": plan.control.scale}
+    scale = {"controlnet_conditioning_scale": plan.control.scale}
+    if plan.init is None:
+        return {"image": pictures, **scale}
+    # The pipelines that start from a picture call that one the image, and leave control pictures
+    # at their own size where none is given.
+    return {"control_image": pictures, "height": plan.height, "width": plan.width, **scale}
 
 
 def residual_arrays(down: Any, mid: Any) -> Arrays:

@@ -21,7 +21,8 @@ from PIL import Image, ImageOps
 
 PROMPTS = ["a golden vase with different flowers", "a boat on a lake, watercolor"]
 PIXELS = 4  # per latent cell
-OPTIONS = OnnxOptions(max_steps=6, schedulers=("euler",))
+# With the encoder, verification also starts from a picture while another one steers.
+OPTIONS = OnnxOptions(max_steps=6, schedulers=("euler",), with_encoder=True)
 
 
 def quiet(*_):
