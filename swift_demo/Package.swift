@@ -16,7 +16,7 @@ let package = Package(
     platforms: [.iOS(.v17), .macOS(.v14)],
     products: [
         // The pipeline with Core ML: what an app adds.
-        .library(name: "KDDiffusion", targets: ["KDDiffusion", "KDCoreML"]),
+        .library(name: "KDDiffusion", targets: ["KDNumerics", "KDDiffusion", "KDCoreML"]),
         // What the app of this folder is made of, beside its views.
         .library(name: "KDStudio", targets: ["KDStudio"]),
         .executable(name: "kdimage", targets: ["kdimage"]),
@@ -27,13 +27,16 @@ let package = Package(
         // Bundles and the denoising loop, on whatever runs the models.
         .target(name: "KDDiffusion", dependencies: ["KDNumerics"]),
         // Core ML as what runs the models.
-        .target(name: "KDCoreML", dependencies: ["KDDiffusion"] + coreML),
+        .target(name: "KDCoreML", dependencies: ["KDDiffusion", "KDNumerics"] + coreML),
         // The state of an app that draws, without its views.
-        .target(name: "KDStudio", dependencies: ["KDDiffusion"]),
-        .executableTarget(name: "kdimage", dependencies: ["KDDiffusion", "KDCoreML"]),
+        .target(name: "KDStudio", dependencies: ["KDNumerics", "KDDiffusion"]),
+        .executableTarget(
+            name: "kdimage", dependencies: ["KDNumerics", "KDDiffusion", "KDCoreML"]),
         .testTarget(name: "KDNumericsTests", dependencies: ["KDNumerics"]),
         .testTarget(name: "KDDiffusionTests", dependencies: ["KDDiffusion"]),
+        .testTarget(name: "KDCoreMLTests", dependencies: ["KDCoreML"]),
         .testTarget(name: "KDStudioTests", dependencies: ["KDStudio"]),
+        .testTarget(name: "kdimageTests", dependencies: ["kdimage"]),
     ],
     swiftLanguageModes: [.v6]
 )

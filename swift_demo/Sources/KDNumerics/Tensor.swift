@@ -3,9 +3,7 @@ public struct Tensor: Sendable, Equatable {
     /// The size of each dimension.
     public let shape: [Int]
     /// The elements; the last dimension varies fastest.
-    public var values: [Float] {
-        didSet { precondition(values.count == oldValue.count, "A tensor keeps its size.") }
-    }
+    public let values: [Float]
 
     /// Makes a tensor of given elements; there must be as many as the shape says.
     public init(shape: [Int], values: [Float]) {
@@ -24,4 +22,9 @@ public struct Tensor: Sendable, Equatable {
 
     /// Whether no element is NaN or infinite.
     public var isFinite: Bool { values.allSatisfy(\.isFinite) }
+
+    /// The same elements in another shape, which must hold as many.
+    public func reshaped(_ shape: [Int]) -> Tensor {
+        Tensor(shape: shape, values: values)
+    }
 }
