@@ -20,6 +20,7 @@ COMMANDS = [
     "scripts/demo",
     "scripts/test",
     "scripts/conformance",
+    "scripts/swift_test",
     "scripts/compile_coreml.sh",
     ".ci/run",
 ]
