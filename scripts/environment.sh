@@ -32,7 +32,9 @@ kdexport_environment() {
     shift 2
     wanted=$(_fingerprint "$constraints" "$extras $*")
     if _is_current "$wanted"; then
-        _install_kdexport "" --no-deps
+        # Unchanged, it is left alone: somebody may be using it.
+        [ -f "$venv/installed" ] && [ "$(cat "$venv/installed")" = "$(_sources)" ] ||
+            _install_kdexport "" --no-deps
     else
         _new_environment "$constraints"
         _install_kdexport "[$extras]" -c "$constraints"
@@ -70,6 +72,16 @@ _install_kdexport() {
     wheel=$(echo "$venv"/wheel/*.whl)
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --reinstall-package kdexport \
         "$@" "$wheel$extras"
+    _sources >"$venv/installed"
+}
+
+# What kdexport is built from.
+_sources() {
+    (
+        cd "$root"
+        find pyproject.toml README.md LICENSE ./*.py py.typed calib cli core export runtimes \
+            -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum
+    )
 }
 
 # What an environment is made of: Python, versions, dependencies, and how this file does it.
