@@ -27,29 +27,37 @@ public enum PictureFile {
     ///
     /// What is transparent becomes black.
     ///
+    /// - Parameters:
+    ///   - file: The file.
+    ///   - longestSide: Makes a larger picture so small that neither side is longer, in pixels; nil
+    ///     for its own size.
     /// - Throws: `PictureFileError`; `PictureError` where it has no pixels.
-    public static func read(_ file: URL) throws -> Picture {
+    public static func read(_ file: URL, longestSide: Int? = nil) throws -> Picture {
         #if canImport(ImageIO)
             guard let source = CGImageSourceCreateWithURL(file as CFURL, nil) else {
                 throw PictureFileError.unreadable(file.lastPathComponent)
             }
-            return try picture(source, name: file.lastPathComponent)
+            return try picture(source, name: file.lastPathComponent, longestSide: longestSide)
         #else
             throw PictureFileError.unavailable
         #endif
     }
 
-    /// Reads the content of a picture file, as `read(_:)` does.
+    /// Reads the content of a picture file, as `read(_:longestSide:)` does.
     ///
     /// - Parameters:
     ///   - data: The bytes of the file.
     ///   - name: What messages call it.
-    public static func decode(_ data: Data, name: String) throws -> Picture {
+    ///   - longestSide: As for `read(_:longestSide:)`; a photo of 48 megapixels takes hundreds of
+    ///     megabytes of memory.
+    public static func decode(
+        _ data: Data, name: String, longestSide: Int? = nil
+    ) throws -> Picture {
         #if canImport(ImageIO)
             guard let source = CGImageSourceCreateWithData(data as CFData, nil) else {
                 throw PictureFileError.unreadable(name)
             }
-            return try picture(source, name: name)
+            return try picture(source, name: name, longestSide: longestSide)
         #else
             throw PictureFileError.unavailable
         #endif
@@ -84,15 +92,18 @@ public enum PictureFile {
 
 #if canImport(ImageIO)
     extension PictureFile {
-        private static func picture(_ source: CGImageSource, name: String) throws -> Picture {
+        private static func picture(
+            _ source: CGImageSource, name: String, longestSide: Int?
+        ) throws -> Picture {
             guard let stored = CGImageSourceCreateImageAtIndex(source, 0, nil) else {
                 throw PictureFileError.unreadable(name)
             }
+            let side = max(stored.width, stored.height)
             // A thumbnail of the full size is the way to have the picture turned upright.
             let options: [CFString: Any] = [
                 kCGImageSourceCreateThumbnailFromImageAlways: true,
                 kCGImageSourceCreateThumbnailWithTransform: true,
-                kCGImageSourceThumbnailMaxPixelSize: max(stored.width, stored.height),
+                kCGImageSourceThumbnailMaxPixelSize: min(side, max(longestSide ?? side, 1)),
             ]
             let upright = CGImageSourceCreateThumbnailAtIndex(source, 0, options as CFDictionary)
             return try Picture(upright ?? stored, name: name)

@@ -38,12 +38,15 @@
             let bytes = UnsafeRawBufferPointer(start: data, count: row * height)
             var pixels: [UInt8] = []
             pixels.reserveCapacity(width * height * 3)
-            for y in 0..<height {
-                for x in 0..<width {
-                    let place = y * row + x * 4
-                    pixels.append(bytes[place])
-                    pixels.append(bytes[place + 1])
-                    pixels.append(bytes[place + 2])
+            // The bytes are the context's, which nothing else holds.
+            withExtendedLifetime(context) {
+                for y in 0..<height {
+                    for x in 0..<width {
+                        let place = y * row + x * 4
+                        pixels.append(bytes[place])
+                        pixels.append(bytes[place + 1])
+                        pixels.append(bytes[place + 2])
+                    }
                 }
             }
             try self.init(width: width, height: height, pixels: pixels)

@@ -61,7 +61,10 @@ struct PictureRow: View {
         do {
             guard let data = try await item.loadTransferable(type: Data.self) else { return }
             let name = title
-            picture = try await Task.detached { try PictureFile.decode(data, name: name) }.value
+            // No model draws anything larger, and photos take much memory.
+            picture = try await Task.detached {
+                try PictureFile.decode(data, name: name, longestSide: 2048)
+            }.value
         } catch {
             studio.notice = error.localizedDescription
         }
