@@ -29,21 +29,26 @@ public struct MemoryReading: Sendable, Equatable {
     public static func now() -> MemoryReading? {
         guard let used = usedBytes() else { return nil }
         #if os(iOS) && !targetEnvironment(macCatalyst)
-            return MemoryReading(used: used, available: Int(os_proc_available_memory()))
+            // Simulators say 0, which a device says only to a program that it ends.
+            let available = Int(os_proc_available_memory())
+            return MemoryReading(used: used, available: available > 0 ? available : nil)
         #else
             return MemoryReading(used: used, available: nil)
         #endif
     }
 
     #if canImport(Darwin)
+        // Not `mach_task_self_`: a global variable, which strict checking refuses with some SDKs.
+        // Asked for once, for each call takes another reference to the port.
+        private static let thisTask: mach_port_t = task_self_trap()
+
         private static func usedBytes() -> Int? {
             var info = task_vm_info_data_t()
             let words = MemoryLayout<task_vm_info_data_t>.size / MemoryLayout<natural_t>.size
             var count = mach_msg_type_number_t(words)
             let status = withUnsafeMutablePointer(to: &info) { pointer in
                 pointer.withMemoryRebound(to: integer_t.self, capacity: words) { integers in
-                    // Not `mach_task_self_`: a global variable, which strict checking refuses.
-                    task_info(task_self_trap(), task_flavor_t(TASK_VM_INFO), integers, &count)
+                    task_info(thisTask, task_flavor_t(TASK_VM_INFO), integers, &count)
                 }
             }
             return status == KERN_SUCCESS ? Int(info.phys_footprint) : nil
