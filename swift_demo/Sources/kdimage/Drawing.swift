@@ -22,6 +22,7 @@ func draw(_ arguments: Arguments, console: Console) async throws {
     _ = try await pipeline.plan(request)
     console.progress("loading; the first time the models are compiled, which may take minutes")
     try await pipeline.load()
+    var isDone = false
     for try await event in pipeline.generate(request) {
         switch event {
         case .started(let plan):
@@ -35,8 +36,11 @@ func draw(_ arguments: Arguments, console: Console) async throws {
             try output.write(pictures) { description(of: plan, image: $0, bundle: bundle) }
             let names = output.files.map(\.relativePath).joined(separator: ", ")
             console.result("Wrote \(names) (seed \(plan.seed)).")
+            isDone = true
         }
     }
+    // A stream whose reader is cancelled may just end.
+    guard isDone else { throw CancellationError() }
     if bundle.manifest.source.randomWeights {
         console.say("The weights of this bundle are random, so the picture means nothing.")
     }
@@ -54,7 +58,7 @@ extension Arguments {
         request.width = width
         request.imagesPerPrompt = images
         request.scheduler = scheduler
-        request.initial = try initial.map(PictureFile.read)
+        request.initial = try initial.map { try PictureFile.read($0) }
         request.strength = strength
         request.control = try control.map { [try PictureFile.read($0)] } ?? []
         request.controlScale = controlScale
