@@ -10,7 +10,6 @@ let package = Package(
             name: "Studio",
             targets: ["StudioApp"],
             bundleIdentifier: "com.example.kdexport.studio",
-            teamIdentifier: "",
             displayVersion: "1.0",
             bundleVersion: "1",
             appIcon: .placeholder(icon: .images),
@@ -25,7 +24,9 @@ let package = Package(
             ],
             capabilities: [
                 // For adding a model, where the app runs in the sandbox of a Mac.
-                .fileAccess(.userSelectedFiles, mode: .readOnly)
+                .fileAccess(.userSelectedFiles, mode: .readOnly),
+                // For what the share sheet offers: without a purpose the system ends the app.
+                .photoLibraryAdd(purposeString: "To save the pictures that you share to Photos."),
             ],
             appCategory: .graphicsDesign
         )
