@@ -15,6 +15,8 @@ struct ComponentModel: Sendable {
 
     /// Loads the packages and compares them with the manifest; frees them where that fails.
     func load() async throws {
+        // Before anything is freed: what is loaded already stays so.
+        try Task.checkCancellation()
         do {
             for runner in runners {
                 try await runner.load()
