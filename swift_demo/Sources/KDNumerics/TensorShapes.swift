@@ -6,6 +6,7 @@ extension Tensor {
         guard let count = shape.first, range.lowerBound >= 0, range.upperBound <= count else {
             throw TensorError.rows(range, shape: shape)
         }
+        if range == 0..<count { return self }
         let size = shape.dropFirst().reduce(1, *)
         let part = values[(range.lowerBound * size)..<(range.upperBound * size)]
         return Tensor(shape: [range.count] + shape.dropFirst(), values: Array(part))
@@ -40,6 +41,7 @@ extension Tensor {
     public static func concatenated(_ tensors: [Tensor], axis: Int = 0) throws -> Tensor {
         guard let first = tensors.first else { throw TensorError.empty }
         let axis = try first.checked(axis)
+        if tensors.count == 1 { return first }
         for other in tensors where !first.fits(other, except: axis) {
             throw TensorError.shapes(first.shape, other.shape)
         }
