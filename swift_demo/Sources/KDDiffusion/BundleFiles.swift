@@ -1,5 +1,4 @@
 import Foundation
-import KDNumerics
 
 extension ModelBundle {
     /// Compares the size of every file with the manifest.
@@ -41,12 +40,12 @@ extension ModelBundle {
             throw KDError.missingFile(path)
         }
         defer { try? file.close() }
-        var hash = SHA256()
+        var hash = FileHash()
         while true {
             try Task.checkCancellation()
             let piece: Data
             do {
-                piece = try file.read(upToCount: 1 << 22) ?? Data()
+                piece = try file.piece(upTo: 1 << 22)
             } catch {
                 throw KDError.unreadableFile(path, reason: error.localizedDescription)
             }
