@@ -19,7 +19,14 @@ extension SettingsRules {
     ///
     /// What the bundle does not know is left out: a picture that was chosen for another bundle, a
     /// negative prompt that could make no difference.
-    public func request(_ settings: Settings, pictures: ChosenPictures = .init()) -> Request {
+    ///
+    /// - Parameters:
+    ///   - settings: What the user chose.
+    ///   - pictures: The pictures that the user chose.
+    ///   - reducedMemory: Whether a preview would load the decoder beside the U-Net.
+    public func request(
+        _ settings: Settings, pictures: ChosenPictures = .init(), reducedMemory: Bool = false
+    ) -> Request {
         var request = Request(prompt: settings.prompt)
         if takesNegativePrompt, let negative = settings.negativePrompt {
             request.negativePrompts = [negative]
@@ -39,8 +46,16 @@ extension SettingsRules {
             request.control = [control]
             request.controlScale = settings.controlScale
         }
-        // A preview takes a run of the decoder; some five of them do not slow a picture much.
-        if settings.livePreview { request.previews = .every(max(1, settings.steps / 5)) }
+        // A preview takes a run of the decoder, so there are some five of them.
+        if showsPreviews(settings, reducedMemory: reducedMemory) {
+            request.previews = .every(max(1, settings.steps / 5))
+        }
         return request
+    }
+
+    /// Whether pictures are shown while they come into being: as the user chose, else where that
+    /// slows nothing.
+    public func showsPreviews(_ settings: Settings, reducedMemory: Bool) -> Bool {
+        settings.livePreview ?? (hasQuickPreviews && !reducedMemory)
     }
 }

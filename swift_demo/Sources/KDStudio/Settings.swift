@@ -18,8 +18,8 @@ public struct Settings: Sendable, Equatable, Codable {
     public var scheduler: String
     /// How many pictures to draw.
     public var images = 1
-    /// Whether pictures are shown while they come into being, which takes time.
-    public var livePreview = true
+    /// Whether pictures are shown while they come into being; nil for where that takes no time.
+    public var livePreview: Bool?
     /// How far to go from the starting picture, above 0 and at most 1; nil for the default.
     public var strength: Double?
     /// How much the control picture counts; nil for the default.

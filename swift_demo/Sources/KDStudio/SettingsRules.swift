@@ -31,6 +31,8 @@ public struct SettingsRules: Sendable, Equatable {
     public let takesStartingPicture: Bool
     /// Whether the bundle needs a picture to draw after.
     public let needsControlPicture: Bool
+    /// Whether the decoder is so small that previews hardly slow a picture.
+    public let hasQuickPreviews: Bool
     /// How far a picture goes from its starting picture where nothing was chosen.
     public let usualStrength: Double
     /// How much a control picture counts where nothing was chosen.
@@ -59,6 +61,8 @@ public struct SettingsRules: Sendable, Equatable {
         takesNegativePrompt = manifest.guidanceEmbedding == nil
         takesStartingPicture = manifest.canStartFromPicture
         needsControlPicture = manifest.control != nil
+        // A full decoder has 49.5 million weights and computes more than a step, a tiny one 1.2.
+        hasQuickPreviews = (manifest.component(.vaeDecoder)?.parameters ?? .max) < 10_000_000
         // The defaults of diffusers' pipelines, as the planner has them.
         usualStrength = manifest.family == .sd ? 0.8 : 0.3
         usualControlScale = manifest.control?.scale ?? 1

@@ -9,8 +9,8 @@ extension Studio {
             return
         }
         let run = Run(
-            request: rules.request(settings, pictures: pictures), settings: settings,
-            bundle: bundle, model: entry.title)
+            request: rules.request(settings, pictures: pictures, reducedMemory: reducedMemory),
+            settings: settings, bundle: bundle, model: entry.title)
         preview = nil
         notice = nil
         phase = .drawing(DrawingProgress())

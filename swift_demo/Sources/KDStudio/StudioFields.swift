@@ -56,6 +56,13 @@ extension Studio {
         set { settings.controlScale = newValue }
     }
 
+    /// Whether pictures are shown while they come into being; what was not chosen shows as what
+    /// slows nothing.
+    public var livePreview: Bool {
+        get { rules?.showsPreviews(settings, reducedMemory: reducedMemory) ?? false }
+        set { settings.livePreview = newValue }
+    }
+
     /// Whether one model is held in memory at a time; a change loads the models anew.
     public var wantsReducedMemory: Bool {
         get { reducedMemory }

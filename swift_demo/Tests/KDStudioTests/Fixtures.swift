@@ -22,6 +22,7 @@ struct BundleRecipe {
     var guidanceEmbedding: Int?
     var control = false
     var encoder = true
+    var parameters = 1
 
     /// Writes a bundle whose models are no models; only the app's state reads it.
     @discardableResult
@@ -93,7 +94,8 @@ struct BundleRecipe {
         return models.map { role, file in
             """
             {
-              "role": "\(role)", "file": "\(file).mlpackage", "precision": "fp16", "parameters": 1,
+              "role": "\(role)", "file": "\(file).mlpackage", "precision": "fp16",
+              "parameters": \(parameters),
               "inputs": [{"name": "in", "dtype": "float16", "shape": [2, 4, 16, 16]}],
               "outputs": [{"name": "out", "dtype": "float32", "shape": [2, 4, 16, 16]}],
               "ports": {"in": "in", "out": "out"}

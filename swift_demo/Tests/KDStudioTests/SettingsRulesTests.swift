@@ -94,6 +94,18 @@ final class SettingsRulesTests: XCTestCase {
         XCTAssertEqual(second.control.count, 1)
     }
 
+    func testShowsPreviewsWhereTheyAreQuickOrChosen() throws {
+        let (quick, slow) = (try rules(), try rules(BundleRecipe(parameters: 49_490_199)))
+        var settings = quick.defaults
+        XCTAssertEqual(quick.request(settings).previews, .every(4))
+        XCTAssertEqual(quick.request(settings, reducedMemory: true).previews, .never)
+        XCTAssertEqual(slow.request(settings).previews, .never)
+        settings.livePreview = true
+        XCTAssertEqual(slow.request(settings, reducedMemory: true).previews, .every(4))
+        settings.livePreview = false
+        XCTAssertEqual(quick.request(settings).previews, .never)
+    }
+
     func testEstimatesMemory() throws {
         let folder = try temporaryFolder(self)
         let manifest = try ModelBundle(folder: BundleRecipe().write(folder)).manifest

@@ -24,7 +24,7 @@ struct SettingsSection: View {
             Stepper(value: $studio.settings.images, in: 1...SettingsRules.mostImages) {
                 LabeledContent("Pictures", value: "\(studio.settings.images)")
             }
-            Toggle("Live preview", isOn: $studio.settings.livePreview)
+            Toggle("Live preview", isOn: $studio.livePreview)
             Toggle("Less memory, more waiting", isOn: $studio.wantsReducedMemory)
                 .disabled(studio.phase.isBusy)
                 .accessibilityHint("Holds one part of the model in memory at a time")
