@@ -1,6 +1,7 @@
 import KDCoreML
 import KDStudio
 import SwiftUI
+import UIKit
 
 /// The app: draws pictures with bundles of kdexport.
 @main
@@ -19,6 +20,10 @@ struct StudioApp: App {
                     if scenePhase == .background {
                         Task { await studio.enterBackground() }
                     }
+                }
+                .onChange(of: studio.phase.isBusy) {
+                    // A screen that locks would put the app into the background.
+                    UIApplication.shared.isIdleTimerDisabled = studio.phase.isBusy
                 }
                 .onChange(of: studio.current?.id) {
                     if let id = studio.current?.id { lastBundle = id }
