@@ -17,7 +17,7 @@ struct GalleryView: View {
                     NavigationLink {
                         GalleryDetailView(item: item, showDrawing: showDrawing)
                     } label: {
-                        StoredPictureView(item: item)
+                        ThumbnailView(item: item)
                     }
                 }
             }
