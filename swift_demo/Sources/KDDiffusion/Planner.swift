@@ -5,6 +5,9 @@ struct Planner: Sendable {
     /// Pictures of one run; more would take the memory of their latents and noise all at once.
     static let mostImages = 1000
 
+    /// Pixels of a side of a picture; far beyond what models draw, but no memory holds more.
+    static let longestSide = 16384
+
     let tokenizers: [TextTokenizer]
     private let manifest: Manifest
 

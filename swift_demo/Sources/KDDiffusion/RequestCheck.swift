@@ -12,6 +12,10 @@ func check(_ request: Request, fail: (RequestProblem) throws -> Void) throws {
     for case (let field, let value?) in counts where value < 1 {
         try fail(.tooSmall(field: field, value: value))
     }
+    let sides = [("width", request.width), ("height", request.height)]
+    for case (let field, let value?) in sides where value > Planner.longestSide {
+        try fail(.tooLarge(field: field, value: value))
+    }
     let (images, overflows) = prompts.multipliedReportingOverflow(by: request.imagesPerPrompt)
     if overflows || images > Planner.mostImages {
         try fail(.tooManyImages(overflows ? Int.max : images))

@@ -10,6 +10,8 @@ public enum RequestProblem: Error, Sendable, Equatable {
     case negativePrompts(given: Int, prompts: Int)
     /// A number that must be at least 1 is not; `field` is the property's name.
     case tooSmall(field: String, value: Int)
+    /// Width or height is more than a run draws; `field` is the property's name.
+    case tooLarge(field: String, value: Int)
     /// A number is NaN or infinite; `field` is the property's name.
     case notFinite(field: String)
     /// More pictures than one run draws.
@@ -60,6 +62,9 @@ extension RequestProblem: LocalizedError {
                 + "for each."
         case .tooSmall(let field, let value):
             "'\(field)' must be a whole number of at least 1, not \(value); give such a number."
+        case .tooLarge(let field, let value):
+            "'\(field)' must be at most \(Planner.longestSide) pixels, not \(value); give such a "
+                + "number."
         case .notFinite(let field): "'\(field)' must be a finite number; give such a number."
         case .tooManyImages(let images):
             "One run draws at most \(Planner.mostImages) pictures, not \(images); draw them in "

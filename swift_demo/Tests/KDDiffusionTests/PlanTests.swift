@@ -84,6 +84,7 @@ final class PlanTests: XCTestCase {
         try await refused(.tooSmall(field: "imagesPerPrompt", value: -1)) {
             $0.imagesPerPrompt = -1
         }
+        try await refused(.tooLarge(field: "height", value: .max)) { $0.height = .max }
         try await refused(.tooManyImages(.max)) { $0.imagesPerPrompt = .max }
         try await refused(.tooManyImages(1001)) { $0.imagesPerPrompt = 1001 }
         try await refused(.notFinite(field: "guidance")) { $0.guidance = .nan }
