@@ -39,6 +39,7 @@ public final class Studio {
     @ObservationIgnored var drawer: (any Drawer)?
     @ObservationIgnored var work: Task<Void, Never>?
     @ObservationIgnored var loads = 0
+    @ObservationIgnored var isStarted = false
     @ObservationIgnored var addition: Task<BundleEntry, any Error>?
 
     /// Nothing is read yet; call `start`.

@@ -2,11 +2,14 @@ import Foundation
 import KDDiffusion
 
 extension Studio {
-    /// Lists bundles and pictures, and opens a bundle.
+    /// Lists bundles and pictures, and opens a bundle; does nothing the second time, such as for
+    /// another window.
     ///
     /// - Parameter preferred: The `id` of the bundle that was open last; without it, or where it is
     ///   gone, the first usable one is opened.
     public func start(preferred: String? = nil) async {
+        if isStarted { return }
+        isStarted = true
         let library = environment.library
         let gallery = environment.gallery
         library.tidy()
@@ -27,8 +30,7 @@ extension Studio {
             settings = self.rules == nil ? keepingTexts(rules.defaults) : rules.fitted(settings)
             self.rules = rules
             current = entry
-            let advice = MemoryAdvice(bundle.manifest)
-            await load(bundle, reducedMemory: advice.suggestsReducedMemory(memory))
+            await load(bundle)
         } catch {
             notice = error.localizedDescription
         }
@@ -90,17 +92,21 @@ extension Studio {
 }
 
 extension Studio {
-    /// Loads the models of a bundle in place of those that are loaded.
-    private func load(_ bundle: ModelBundle, reducedMemory: Bool) async {
+    /// Loads the models of a bundle in place of those that are loaded, one at a time where that is
+    /// asked for, or where nothing is and memory is short.
+    private func load(_ bundle: ModelBundle, reducedMemory: Bool? = nil) async {
         await stop()
         loads += 1
         let mine = loads
         phase = .loading
-        self.reducedMemory = reducedMemory
+        if let reducedMemory { self.reducedMemory = reducedMemory }
         // Before the others are loaded: there may not be room for both.
         await takeDrawer()?.unload()
         // Meanwhile the user may have chosen another one.
         guard mine == loads else { return }
+        if reducedMemory == nil {
+            self.reducedMemory = MemoryAdvice(bundle.manifest).suggestsReducedMemory(memory)
+        }
         let task = Task {
             do {
                 try await makeDrawer(bundle).prepare()

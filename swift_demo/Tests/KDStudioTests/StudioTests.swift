@@ -21,6 +21,8 @@ final class StudioTests: XCTestCase, @unchecked Sendable {
         let studio = try makeStudio(drawers)
         await studio.start()
         XCTAssertEqual(studio.phase, .ready)
+        await studio.start()
+        XCTAssertEqual(drawers.made.count, 1)
         XCTAssertEqual(studio.settings.steps, 20)
         XCTAssertEqual(studio.problems, [.noPrompt])
         XCTAssertFalse(studio.canDraw)
