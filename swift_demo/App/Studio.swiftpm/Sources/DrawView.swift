@@ -5,7 +5,7 @@ import SwiftUI
 /// Where pictures are drawn.
 struct DrawView: View {
     /// Goes to where models are added.
-    let showModels: () -> Void
+    let showModels: @MainActor () -> Void
 
     @Environment(Studio.self) private var studio
 
@@ -40,7 +40,7 @@ struct DrawView: View {
 /// What is shown where there is nothing to draw with.
 struct NoModelView: View {
     /// Goes to where models are added.
-    let showModels: () -> Void
+    let showModels: @MainActor () -> Void
 
     var body: some View {
         ContentUnavailableView {

@@ -6,7 +6,7 @@ struct GalleryDetailView: View {
     /// The picture.
     let item: GalleryItem
     /// Goes to where pictures are drawn.
-    let showDrawing: () -> Void
+    let showDrawing: @MainActor () -> Void
 
     @Environment(Studio.self) private var studio
     @Environment(\.dismiss) private var dismiss

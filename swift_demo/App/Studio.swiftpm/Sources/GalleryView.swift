@@ -4,7 +4,7 @@ import SwiftUI
 /// All pictures that were drawn.
 struct GalleryView: View {
     /// Goes to where pictures are drawn.
-    let showDrawing: () -> Void
+    let showDrawing: @MainActor () -> Void
 
     @Environment(Studio.self) private var studio
 
