@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ..core.errors import RunError
-from ..core.folder import sha256_of, user_cache
+from ..core.folder import user_cache
 from ..core.guidance import is_guided
-from ..core.manifest import MANIFEST_NAME, Component, Manifest, load_manifest
+from ..core.manifest import Component, Manifest
 from ..core.profiles import Extent, Profile, Ranges, shape_ranges
+from .model_key import model_key, recorded
 from .ort_providers import COMPILING, Setup
 
 # Most images of a batch that engines are built for, where the bundle does not say.
@@ -46,10 +44,11 @@ def make_setup(provider: str, model: Path, cuda_graphs: bool) -> Setup:
     if provider not in COMPILING or not model.is_file():
         return Setup(cuda_graphs)
     require_portable(provider, model)
-    manifest, component = _recorded(model)
+    manifest, component = recorded(model)
     ranges = component_ranges(manifest, component) if manifest and component else {}
     folder = user_cache() / "onnxruntime" / provider
-    engines = folder / _digest(model, manifest, ranges)[:32]
+    shapes = {name: [list(shape) for shape in each] for name, each in ranges.items()}
+    engines = folder / model_key(model, manifest, shapes, _LIBRARIES)[:32]
     timings = folder / "timings" if provider == "tensorrt" else None
     for each in (engines, timings):
         if each is not None:
@@ -104,16 +103,6 @@ def require_portable(provider: str, model: Path) -> None:
         )
 
 
-def _recorded(model: Path) -> tuple[Manifest | None, Component | None]:
-    """The manifest of the bundle around a model, and its component; None where there is none."""
-    bundle = model.parent.parent
-    if not (bundle / MANIFEST_NAME).is_file():
-        return None, None
-    manifest = load_manifest(bundle)
-    file = model.relative_to(bundle).as_posix()
-    return manifest, next((each for each in manifest.components if each.file == file), None)
-
-
 def _dynamic(component: Component, ranges: Mapping[str, Ranges]) -> dict[str, Ranges]:
     return {
         spec.name: ranges[spec.name]
@@ -126,25 +115,3 @@ def _side(fixed: int | None, default: int, multiple: int) -> Extent:
     if fixed is not None:
         return Extent(fixed, fixed, fixed)
     return Extent(max(multiple, default // 2 // multiple * multiple), default, default)
-
-
-def _digest(model: Path, manifest: Manifest | None, ranges: Mapping[str, Ranges]) -> str:
-    """SHA-256 of all that an engine depends on but the GPU, which the providers name themselves."""
-    files = (model, model.with_name(f"{model.name}.data"))
-    known = {} if manifest is None else {each.path: each.sha256 for each in manifest.files}
-    hashes = [
-        known.get(f"{file.parent.name}/{file.name}") or sha256_of(file)
-        for file in files
-        if file.is_file()
-    ]
-    parts = [hashes, {name: [list(s) for s in each] for name, each in ranges.items()}]
-    text = json.dumps([*parts, dict(_versions(_LIBRARIES))], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _versions(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for name in packages:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue

@@ -9,12 +9,12 @@ when it opens the graph: the external data is used as it lies there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..core.errors import DependencyError, RunError
+from .protobuf import DAMAGED, fields
 
 # What a parity record says about a widened model.
 WIDENED = "bfloat16 in float32, each result rounded to bfloat16"
@@ -25,8 +25,6 @@ _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 # Numbers of onnx.proto: the fields ModelProto.graph, GraphProto.initializer, TensorProto.data_type.
 _GRAPH, _INITIALIZER, _DATA_TYPE = 7, 5, 2
 _FLOAT, _BFLOAT16 = 1, 16
-# Bytes of the wire types of protobuf that have a fixed size.
-_FIXED = {1: 8, 5: 4}
 
 # Operators that only move numbers, which are rounded already.
 _MOVERS = frozenset(
@@ -81,11 +79,11 @@ def holds(model: Path, dtype: int) -> bool:
     try:
         return any(
             kind == dtype
-            for graph in _field(data, _GRAPH)
-            for tensor in _field(graph, _INITIALIZER)
-            for kind in _field(tensor, _DATA_TYPE)
+            for graph in fields(data, _GRAPH)
+            for tensor in fields(graph, _INITIALIZER)
+            for kind in fields(tensor, _DATA_TYPE)
         )
-    except (IndexError, KeyError, TypeError):
+    except DAMAGED:
         return False
 
 
@@ -155,36 +153,6 @@ def _retyped(ports: Any) -> list[str]:
     for port in found:
         port.type.tensor_type.elem_type = _FLOAT
     return [port.name for port in found]
-
-
-def _field(message: memoryview, wanted: int) -> Iterator[Any]:
-    """The values of a field of a protobuf message: numbers, or slices of the message.
-
-    https://protobuf.dev/programming-guides/encoding
-    """
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        value: Any = None
-        if key & 7 == 0:
-            value, at = _varint(message, at)
-        elif key & 7 == 2:
-            size, at = _varint(message, at)
-            value = message[at : at + size]
-            at += size
-        else:
-            at += _FIXED[key & 7]
-        if key >> 3 == wanted:
-            yield value
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of 7 bits per byte, lowest first, and where the next thing begins."""
-    value = shift = 0
-    while message[at] & 0x80:
-        value |= (message[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return value | message[at] << shift, at + 1
 
 
 def _onnx() -> ModuleType:
