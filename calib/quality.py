@@ -18,6 +18,7 @@ from ..core.parity import QualityCheck
 from ..runtimes.comparison import filling_guidance
 from ..runtimes.pipeline import Pipeline
 from ..runtimes.plan import Plan, make_plan
+from ..runtimes.registry import Engine
 from ..runtimes.request import Request
 from .world.captions import scenes
 from .world.scene import Scene
@@ -88,7 +89,9 @@ def measure_quality(
     plans = caption_plans(manifest, [each.caption for each in chosen])
     theirs = draw_reference(checkpoint, plans, report)[:captions]
     ours = draw_bundle(bundle, plans, report, runtime=runtime, provider=provider)[:captions]
-    check = _check(chosen, ours, theirs, loosest(each.gates for each in manifest.components))
+    computed = Engine.choose(manifest, bundle, runtime, provider).precision
+    gates = loosest(each.gates_in(computed) for each in manifest.components)
+    check = _check(chosen, ours, theirs, gates)
     return Quality(check, tuple(each.caption for each in chosen), ours, theirs)
 
 

@@ -149,6 +149,18 @@ def expected_gates(precision: str, expected: Mapping[str, float]) -> Gates:
     return Gates(None, min(most, round(unet, 1)), min(own.image_psnr_db, round(image, 1)))
 
 
+def either(first: Gates, second: Gates) -> Gates:
+    """The gates of what is rounded twice, in two precisions: of each threshold the looser one."""
+    exact = first.component_l2 is not None and second.component_l2 is not None
+    floors = [each.component_psnr_db for each in (first, second)]
+    known = [floor for floor in floors if floor is not None]
+    return Gates(
+        max(first.component_l2 or 0.0, second.component_l2 or 0.0) if exact else None,
+        min(known, default=None),
+        min(first.image_psnr_db, second.image_psnr_db),
+    )
+
+
 def loosest(gates: Iterable[Gates]) -> Gates:
     """The gates with the loosest image gate: a float32 decoder may follow a float16 U-Net."""
     return min(gates, key=lambda each: each.image_psnr_db)

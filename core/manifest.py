@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 
 from .adapters import Adapter
-from .compare import Gates, expected_gates, gated_as, gates_for, weakest
+from .compare import Gates, either, expected_gates, gated_as, gates_for, weakest
 from .errors import BundleError, listing
 from .folder import sha256_of
 from .records import decode, encode
@@ -104,6 +104,14 @@ class Component:
         """The parity gates: near what its recipe reached where that says so, else of `graded`."""
         expected = (self.compression or {}).get("expected")
         return expected_gates(self.precision, expected) if expected else gates_for(self.graded)
+
+    def graded_in(self, precision: str | None) -> str:
+        """`graded` where an engine computes in a precision of its own; None where it does not."""
+        return self.graded if precision is None else weakest([self.graded, precision])
+
+    def gates_in(self, precision: str | None) -> Gates:
+        """`gates` where an engine computes in a precision of its own; None where it does not."""
+        return self.gates if precision is None else either(self.gates, gates_for(precision))
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from .base import Runner
 from .components import Components
 from .coreml_component import CoremlComponent
 from .loop import Loop
+from .openvino_devices import Device
 
 # Name to "module:class" of a `Runner`; all but those of `ENGINE_KINDS` have a `create` method.
 RUNTIMES = {
     "onnxruntime": "ort:OrtRunner",
     "tensorrt-rtx": "tensorrt.runner:TensorrtRunner",
     "tensorrt": "tensorrt.runner:TensorrtRunner",
+    "openvino": "openvino:OpenvinoRunner",
     "mil": "mil.runner:MilRunner",
     "coreml": "coreml:CoremlRunner",
 }
@@ -31,6 +33,7 @@ BACKENDS = {
     "onnxruntime": ("onnx", "tensorrt"),
     "tensorrt-rtx": ("tensorrt",),
     "tensorrt": ("tensorrt",),
+    "openvino": ("onnx", "tensorrt"),
     "mil": ("coreml",),
     "coreml": ("coreml",),
 }
@@ -57,6 +60,11 @@ class Engine:
     provider: str
     threads: int | None = None
     engines: tuple[EngineRecord, ...] = ()
+
+    @property
+    def precision(self) -> str | None:
+        """What is computed in whatever the precision of a component; None where that decides."""
+        return Device.of(self.provider).precision if self.runtime == "openvino" else None
 
     @classmethod
     def choose(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.checkpoint import Checkpoint
-from ..core.compare import compare, compare_images, loosest
+from ..core.compare import Gates, compare, compare_images, loosest
 from ..core.errors import BundleError, RunError
 from ..core.manifest import Component, Manifest, TensorSpec, load_manifest
 from ..core.options import VerifyOptions
@@ -141,6 +141,10 @@ def compare_bundle(
 def _runtime(manifest: Manifest, engine: Engine) -> dict[str, str]:
     """What ran the bundle, and what of it did not run."""
     runtime = {"engine": engine.runtime, "provider": engine.provider}
+    if engine.precision is not None:
+        runtime["precision"] = engine.precision
+    if manifest.engines and engine.runtime == "openvino":
+        runtime["tensorrt"] = NOT_EXECUTED
     if engine.runtime != "onnxruntime":
         return runtime
     if manifest.engines:
@@ -168,7 +172,7 @@ def _check_components(
             for index, case in enumerate(cases):
                 names = [each.name for each in signature.outputs if each.name in case.expected]
                 results = _run(runner, case, names)
-                checks += [_judge(component, case, name, results[name]) for name in names]
+                checks += [_judge(component, case, name, results[name], engine) for name in names]
                 report(f"component: {component.role}", (index + 1) / len(cases))
         tested[component.role] = _sizes(signature.inputs, cases)
     return checks, tested
@@ -206,14 +210,16 @@ def _stacked(cases: Sequence[Case]) -> Case:
     return Case(cases[0].role, f"{rows} rows", feed, expected)
 
 
-def _judge(component: Component, case: Case, output: str, result: np.ndarray) -> ComponentCheck:
-    gates = component.gates
+def _judge(
+    component: Component, case: Case, output: str, result: np.ndarray, engine: Engine
+) -> ComponentCheck:
+    gates = component.gates_in(engine.precision)
     difference = compare(result, case.expected[output])
     return ComponentCheck(
         role=component.role,
         output=output,
         case=case.label,
-        precision=component.graded,
+        precision=component.graded_in(engine.precision),
         gate=gates.describe(),
         difference=difference,
         passed=gates.component_passes(difference),
@@ -240,12 +246,13 @@ def _check_images(
     engine: Engine,
 ) -> tuple[list[ImageCheck], tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]]:
     checks, pictures = [], []
+    gates = loosest(each.gates_in(engine.precision) for each in manifest.components)
     # The files were hashed a moment ago, by the export or by the command.
     with Pipeline.load(
         bundle, runtime=engine.runtime, provider=engine.provider, low_memory=True, check=False
     ) as pipeline:
         for run in runs:
-            check, drawn = _check_image(pipeline, run, manifest, report)
+            check, drawn = _check_image(pipeline, run, gates, report)
             checks.append(check)
             if drawn is not None:
                 pictures.append((drawn, run.images))
@@ -253,9 +260,8 @@ def _check_images(
 
 
 def _check_image(
-    pipeline: Pipeline, run: Trajectory, manifest: Manifest, report: Report
+    pipeline: Pipeline, run: Trajectory, gates: Gates, report: Report
 ) -> tuple[ImageCheck, NDArray[np.uint8] | None]:
-    gates = loosest(each.gates for each in manifest.components)
     plan, what = run.plan, f"image: {run.plan.height}x{run.plan.width}"
     case = f"{plan.height}x{plan.width}, {len(run.timesteps)} calls, guidance {plan.guidance:g}"
     if plan.init is not None:

@@ -29,7 +29,7 @@ _APART = {
 # Files that export the same small pipeline, whose graphs one worker makes once.
 _MICRO = {
     *("calib/test_quality.py", "cli/test_adapters.py", "cli/test_commands.py"),
-    *("test_few_steps.py", "test_traps.py", "tests/test_control.py"),
+    *("cli/test_openvino.py", "test_few_steps.py", "test_traps.py", "tests/test_control.py"),
 }
 
 

@@ -1,0 +1,107 @@
+"""What OpenVINO runs on: providers by name, and how each is set up.
+
+The CPU was tried; other devices are set up as OpenVINO documents them, and none was ever met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from ..core.errors import DependencyError, OptionError, ProviderError, choices, listing
+
+# Precisions of gates to OpenVINO's: the name of the hint, and the capability that a device has.
+_PRECISIONS = {"fp32": ("f32", "FP32"), "fp16": ("f16", "FP16"), "bf16": ("bf16", "BF16")}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the precision that it computes in, whatever the precision of the model.
+
+    Attributes:
+        name: OpenVINO's name of it.
+        precision: A key of the parity gates.
+    """
+
+    name: str
+    precision: str
+
+    @classmethod
+    def of(cls, provider: str) -> Device:
+        """Reads `cpu`, `cpu-bf16`, `gpu.1`, `gpu-fp32`: a device, and what it computes in.
+
+        Left out, that is float32 on the CPU, and float16 on others, which are made for it.
+
+        Raises:
+            OptionError: There is no such precision.
+        """
+        name, dash, precision = provider.partition("-")
+        if dash and precision not in _PRECISIONS:
+            raise OptionError(
+                f"OpenVINO computes in no precision '{precision}'; choose {choices(_PRECISIONS)}, "
+                f"such as '{name}-{next(iter(_PRECISIONS))}'."
+            )
+        usual = "fp32" if name.lower() == "cpu" else "fp16"
+        return cls(name.upper(), precision or usual)
+
+    def require(self, core: Any) -> None:
+        """Raises `ProviderError` where OpenVINO lacks the device, or that the precision."""
+        available = core.available_devices
+        if self.name not in available:
+            raise ProviderError(
+                f"OpenVINO finds no device '{self.name.lower()}' here, only "
+                f"{listing(each.lower() for each in available)}; choose one of these, or install "
+                "the driver that the device needs."
+            )
+        # Asked for what it lacks, the CPU would compute in something else and not say so.
+        found = _computes_in(core.get_property(self.name, "OPTIMIZATION_CAPABILITIES"))
+        if self.precision not in found:
+            raise ProviderError(
+                f"The device '{self.name.lower()}' here does not compute in {self.precision}, only "
+                f"in {listing(found)}; choose '{self.name.lower()}-{found[0]}'."
+            )
+
+    def settings(self, core: Any, threads: int | None) -> dict[str, Any]:
+        """How a model is compiled: one call at a time, as fast as can be.
+
+        Args:
+            core: OpenVINO's `Core`.
+            threads: CPU threads, or None for OpenVINO's own choice.
+        """
+        wanted: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision][0],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            # Linear layers whose weights are integers would also have their inputs rounded to eight
+            # bits, in groups, where nothing is said; weights only are weights only.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        }
+        if threads is not None:
+            wanted["INFERENCE_NUM_THREADS"] = threads
+        known = core.get_property(self.name, "SUPPORTED_PROPERTIES")
+        return {name: value for name, value in wanted.items() if _is_known(name, known)}
+
+
+def _computes_in(capabilities: Iterable[str]) -> list[str]:
+    held = set(capabilities)
+    return [name for name, (_, capability) in _PRECISIONS.items() if capability in held]
+
+
+def _is_known(name: str, known: Mapping[str, str]) -> bool:
+    # Hints are every device's; what it makes of the others it says itself.
+    return name.endswith("_HINT") or name in known
+
+
+def openvino_package() -> ModuleType:
+    """The package openvino; raises `DependencyError` where it is not installed."""
+    try:
+        import openvino
+    # An OSError or a RuntimeError where one of its own libraries is missing.
+    except (ImportError, OSError, RuntimeError) as error:
+        raise DependencyError(
+            "Running models in OpenVINO needs the package openvino; install it with "
+            "`pip install kdexport[openvino]`."
+        ) from error
+    return openvino  # type: ignore[no-any-return]
