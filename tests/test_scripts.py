@@ -16,6 +16,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
+# What `scripts/test` installs.
+EXTRAS = ("export", "cpu", "openvino", "coreml", "tensorrt", "dev")
 COMMANDS = [
     "scripts/demo",
     "scripts/test",
@@ -56,7 +58,7 @@ def test_every_dependency_is_pinned() -> None:
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
-        *(each for e in ("export", "cpu", "coreml", "tensorrt", "dev") for each in extras[e]),
+        *(each for e in EXTRAS for each in extras[e]),
     ]
     names = {re.split("[<>=!~;]", each)[0] for each in wanted}
     assert names - set(pinned("constraints.txt")) == set()
