@@ -51,29 +51,17 @@ class Measured:
     psnr_db: float
 
 
-def open_bundle(bundle: Path, stack: ExitStack) -> tuple[float, Run]:
-    """Size of a bundle's U-Net in MB, and what runs it."""
+def open_bundle(
+    bundle: Path, stack: ExitStack, runtime: str | None = None, provider: str | None = None
+) -> tuple[float, Run]:
+    """Size of a bundle's U-Net in MB, and what runs it: a runtime or its usual one."""
     manifest = load_manifest(bundle)
     component = manifest.component("unet")
-    engine = Engine.choose(manifest, bundle)
+    engine = Engine.choose(manifest, bundle, runtime, provider)
     runner = stack.enter_context(engine.component(component, bundle))
     return manifest.bytes_of(component) / 1e6, lambda feed: np.array(
         call(runner, feed, ["out_sample"])["out_sample"]
     )
-
-
-def open_openvino(bundle: Path, precision: str) -> tuple[float, Run]:
-    """The same for a bundle's file in OpenVINO, computing in `precision`."""
-    import openvino
-
-    manifest = load_manifest(bundle)
-    component = manifest.component("unet")
-    core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": precision}
-    compiled = core.compile_model(core.read_model(bundle / component.file), "CPU", settings)
-    return manifest.bytes_of(component) / 1e6, lambda feed: compiled(dict(feed))[
-        "out_sample"
-    ].copy()
 
 
 def open_torch(model: str) -> tuple[float, Run]:
@@ -127,7 +115,7 @@ def main() -> None:
     parser.add_argument("calibration", type=Path)
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--openvino", type=Path, help="A bundle with --attention portable.")
+    parser.add_argument("--openvino", type=Path, help="A bundle to run there too.")
     parser.add_argument("--torch-bf16", metavar="MODEL")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -138,8 +126,9 @@ def main() -> None:
     with ExitStack() as stack:
         engines = {each.name: open_bundle(each, stack) for each in options.bundles}
         if options.openvino:
-            for precision in ("f32", "bf16"):
-                engines[f"openvino {precision}"] = open_openvino(options.openvino, precision)
+            for provider in ("cpu", "cpu-bf16"):
+                name = f"openvino {provider} {options.openvino.name}"
+                engines[name] = open_bundle(options.openvino, stack, "openvino", provider)
         if options.torch_bf16:
             engines["diffusers bf16"] = open_torch(options.torch_bf16)
         measured = measure(engines, feeds, options.rounds)
