@@ -64,28 +64,26 @@ def reaching_psnr(
     low, largest = smallest_and_largest(table, candidates, float_bytes)
     # One weight at least has to be compressed: to leave all as they are is no recipe.
     high = largest - 1
-    best = choose_formats(table, candidates, high, float_bytes)
-    found: tuple[Choice, Simulated] | None = None
+    report("recipe", 0.0)
+    found = choose_formats(table, candidates, high, float_bytes)
+    drawn = _drawn(simulation, found)
+    if drawn.image_psnr_db < wanted_db:
+        raise OptionError(
+            f"A PSNR of {wanted_db:g} dB cannot be reached with these formats "
+            f"({', '.join(candidates)}), only {drawn.image_psnr_db:.1f} dB; ask for that, or "
+            "leave the weights as they are."
+        )
     for index in range(_BISECTIONS):
         report("recipe", index / _BISECTIONS)
         middle = (low + high) // 2
         choice = choose_formats(table, candidates, middle, float_bytes)
-        drawn = _drawn(simulation, choice)
-        if drawn.image_psnr_db >= wanted_db:
-            found, high = (choice, drawn), min(middle, choice.bytes)
+        seen = _drawn(simulation, choice)
+        if seen.image_psnr_db >= wanted_db:
+            found, drawn, high = choice, seen, min(middle, choice.bytes)
         else:
             low = middle
     report("recipe", 1.0)
-    if found is None:
-        drawn = _drawn(simulation, best)
-        if drawn.image_psnr_db < wanted_db:
-            raise OptionError(
-                f"A PSNR of {wanted_db:g} dB cannot be reached with these formats "
-                f"({', '.join(candidates)}), only {drawn.image_psnr_db:.1f} dB; ask for that, or "
-                "leave the weights as they are."
-            )
-        found = best, drawn
-    return found
+    return found, drawn
 
 
 def _drawn(simulation: Simulation, choice: Choice) -> Simulated:

@@ -117,6 +117,7 @@ def test_a_sweep_is_added_to(sweep: Path, table: Path, capsys: pytest.CaptureFix
         (["--target-size", "many"], "'many' is no size"),
         (["--target-size", "1MB"], "the smallest is"),
         (["--target-size", "4MB", "--candidates", "palette6"], "none that onnx has"),
+        (["--target-psnr", "400"], "cannot be reached with these formats (int8, int4), only"),
         (["--target-psnr", "30", "--table", "none.json"], "cannot be read"),
     ],
 )
