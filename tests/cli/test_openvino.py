@@ -3,13 +3,14 @@
 import json
 
 import numpy as np
-import openvino
 import pytest
 from kdexport.cli.main import main
 from kdexport.core.compare import GATES, either
 from kdexport.core.manifest import load_manifest
 from kdexport.runtimes.registry import Engine
 from PIL import Image
+
+openvino = pytest.importorskip("openvino")
 
 HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 SHORT = ("--schedulers", "", "--max-steps", 2)

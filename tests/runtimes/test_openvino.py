@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 from kdexport.core.compare import compare
 from kdexport.core.errors import BundleError, DependencyError, OptionError, ProviderError, RunError
@@ -22,6 +21,8 @@ from kdexport.runtimes.pipeline import Pipeline
 from kdexport.runtimes.registry import Engine
 from kdexport.runtimes.request import Request
 from onnx import TensorProto, helper, numpy_helper
+
+openvino = pytest.importorskip("openvino")
 
 has_bfloat16 = pytest.mark.skipif(
     "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
