@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
+from kdexport.core.manifest import TensorSpec
+from onnx import helper
 
 
 def _sibling(name: str) -> ModuleType:
@@ -24,6 +27,24 @@ def _sibling(name: str) -> ModuleType:
 def tiny_bundle() -> ModuleType:
     """The module that writes hand-made bundles."""
     return _sibling("tiny_bundle")
+
+
+@pytest.fixture(scope="session")
+def three_outputs(tiny_bundle, tmp_path_factory) -> Path:
+    """A graph: `same` is its input, `square` its square, `add` fails on widths other than 3."""
+    shape = ("batch", 2, "width")
+    return tiny_bundle.save_graph(
+        tmp_path_factory.mktemp("graph") / "model.onnx",
+        [
+            helper.make_node("Identity", ["x"], ["same"]),
+            helper.make_node("Mul", ["x", "x"], ["square"]),
+            helper.make_node("Add", ["x", "three"], ["add"]),
+        ],
+        [TensorSpec("x", "float32", shape)],
+        [TensorSpec(name, "float32", shape) for name in ("same", "square")]
+        + [TensorSpec("add", "float32", ("batch", 2, 3))],
+        {"three": np.arange(3, dtype=np.float32)},
+    )
 
 
 @pytest.fixture(scope="session")

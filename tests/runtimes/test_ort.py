@@ -14,22 +14,9 @@ from kdexport.runtimes.ort import PROVIDERS, OrtOptions, OrtRunner, require_acti
 from onnx import TensorProto, helper
 
 
-@pytest.fixture(scope="module")
-def model(tiny_bundle, tmp_path_factory):
-    """`same` is the input itself, `square` its square, `add` one that fails on other widths."""
-    shape = ("batch", 2, "width")
-    return tiny_bundle.save_graph(
-        tmp_path_factory.mktemp("ort") / "model.onnx",
-        [
-            helper.make_node("Identity", ["x"], ["same"]),
-            helper.make_node("Mul", ["x", "x"], ["square"]),
-            helper.make_node("Add", ["x", "three"], ["add"]),
-        ],
-        [TensorSpec("x", "float32", shape)],
-        [TensorSpec(name, "float32", shape) for name in ("same", "square")]
-        + [TensorSpec("add", "float32", ("batch", 2, 3))],
-        {"three": np.arange(3, dtype=np.float32)},
-    )
+@pytest.fixture
+def model(three_outputs):
+    return three_outputs
 
 
 def array(width=3):
