@@ -65,8 +65,8 @@ _install_kdexport() {
     local extras=$1 wheel
     shift
     # A wheel by way of a source archive: a build in the tree would leave a `build` folder that
-    # keeps shipping deleted modules.
-    rm -rf "$venv/wheel"
+    # keeps shipping deleted modules. What is installed is not known until all this has ended.
+    rm -rf "$venv/wheel" "$venv/installed"
     "$venv/bin/uv" build --quiet --no-build-isolation --python "$venv/bin/python" \
         --out-dir "$venv/wheel" "$root"
     wheel=$(echo "$venv"/wheel/*.whl)
