@@ -6,6 +6,10 @@ public struct Manifest: Sendable, Equatable {
     /// Shape of the pipeline.
     public enum Family: String, Sendable, Decodable {
         case sd, sdxl
+
+        /// How far a picture goes from its starting picture where nothing was chosen: the defaults
+        /// of diffusers' pipelines.
+        public var defaultStrength: Double { self == .sd ? 0.8 : 0.3 }
     }
 
     /// Version of this format.

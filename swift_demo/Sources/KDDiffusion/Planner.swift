@@ -74,8 +74,7 @@ struct Planner: Sendable {
     private func strength(for request: Request, steps: Int) throws -> Double {
         guard request.initial != nil else { return 1 }
         guard manifest.canStartFromPicture else { throw KDError.request(.noEncoder) }
-        // The defaults of diffusers' pipelines.
-        let strength = request.strength ?? (manifest.family == .sd ? 0.8 : 0.3)
+        let strength = request.strength ?? manifest.family.defaultStrength
         guard Plan.keptSteps(steps, strength: strength) >= 1 else {
             throw KDError.request(.noStepLeft(strength: strength, steps: steps))
         }

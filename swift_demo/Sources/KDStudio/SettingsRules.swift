@@ -63,8 +63,7 @@ public struct SettingsRules: Sendable, Equatable {
         needsControlPicture = manifest.control != nil
         // A full decoder has 49.5 million weights and computes more than a step, a tiny one 1.2.
         hasQuickPreviews = (manifest.component(.vaeDecoder)?.parameters ?? .max) < 10_000_000
-        // The defaults of diffusers' pipelines, as the planner has them.
-        usualStrength = manifest.family == .sd ? 0.8 : 0.3
+        usualStrength = manifest.family.defaultStrength
         usualControlScale = manifest.control?.scale ?? 1
     }
 
