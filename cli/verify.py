@@ -9,7 +9,7 @@ import click
 from ..core.checkpoint import Checkpoint
 from ..core.errors import BundleError
 from ..core.manifest import Manifest, check_files, load_manifest
-from ..core.options import ModelOptions, VerifyOptions
+from ..core.options import VerifyOptions
 from .common import (
     FOLDER,
     hub_options,
@@ -22,6 +22,7 @@ from .common import (
     runtime_option,
 )
 from .engines import say_not_executed
+from .source import source_options
 from .world import captions_to_draw, print_quality, with_quality
 
 
@@ -86,7 +87,7 @@ def verify(
         check_files(manifest, bundle)
         hub = HubOptions(revision or manifest.source.revision, token, offline)
         model = against or manifest.source.model
-        checkpoint = load_checkpoint(model, hub, _extra(manifest, against))
+        checkpoint = load_checkpoint(model, hub, source_options(manifest, against))
         if against is None:
             _require_same_weights(manifest, checkpoint)
         captions = captions_to_draw(checkpoint, captions, manifest.backend)
@@ -115,23 +116,6 @@ def verify(
         if record.quality:
             print_quality(record.quality)
     require_parity(record, "the bundle does not draw what the reference draws")
-
-
-def _extra(manifest: Manifest, against: str | None) -> ModelOptions:
-    """What the bundle was made with; another reference gets no base, variant or adapters of it."""
-    source, control = manifest.source, manifest.control
-    own = against is None
-    return ModelOptions(
-        decoder=source.decoder,
-        base=source.base if own else None,
-        config=source.config if own else None,
-        variant=source.variant if own else None,
-        adapters=source.adapters if own else (),
-        controlnet=source.controlnet,
-        control_scale=control.scale if control else None,
-        control_invert=control.invert if control else None,
-        clip_skip=source.clip_skip,
-    )
 
 
 def _require_same_weights(manifest: Manifest, checkpoint: Checkpoint) -> None:
