@@ -6,20 +6,21 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def encode(value: Any) -> Any:
-    """A dataclass, tuple, list or mapping as JSON values; scalars pass."""
+    """A dataclass, tuple, list, mapping or path as JSON values; scalars pass."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 def decode(kind: type[T], data: Mapping[str, Any]) -> T:
@@ -42,4 +43,4 @@ def _decode(hint: Any, value: Any) -> Any:
         return {key: _decode(arguments[1], item) for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         return decode(typing.cast(Any, hint), value)
-    return float(value) if hint is float else value
+    return hint(value) if hint in (float, Path) else value

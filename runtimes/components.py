@@ -40,6 +40,11 @@ class Components:
         self._components = {each.role: each for each in used}
         self._runners = {each.role: make(each) for each in used}
 
+    @property
+    def runners(self) -> Mapping[str, Runner]:
+        """The runner of each component by role, open or closed."""
+        return self._runners
+
     def open(self) -> None:
         """Opens every component, unless they are opened only while used."""
         if self._low_memory:

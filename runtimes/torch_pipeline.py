@@ -26,8 +26,12 @@ _FROM_PICTURE = {
 }
 
 
-def load_component(source: ComponentSource) -> Any:
-    """The module of a component in float32, in evaluation mode.
+def load_component(source: ComponentSource, dtype: torch.dtype = torch.float32) -> Any:
+    """The module of a component, in evaluation mode.
+
+    Args:
+        source: The component.
+        dtype: What it computes in, whatever the file holds; float32 is what the reference is.
 
     Raises:
         CheckpointError: Its library cannot load it.
@@ -36,11 +40,10 @@ def load_component(source: ComponentSource) -> Any:
     kind = getattr(library, source.class_name)
     try:
         if source.file is not None:
-            return load_from_single_file(kind, source).eval()
-        # float32 whatever the file holds: that is what the reference is.
+            return load_from_single_file(kind, source).to(dtype).eval()
         module = kind.from_pretrained(
             source.folder,
-            torch_dtype=torch.float32,
+            torch_dtype=dtype,
             variant=source.variant,
             use_safetensors=weight_files(source)[0].suffix == SAFETENSORS,
             # Over what config.json says.
