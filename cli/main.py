@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "tensorrt": "tensorrt:tensorrt",
     "run": "run:run",
     "verify": "verify:verify",
+    "bench": "bench:bench",
     "inspect": "inspect:inspect",
     "models": "models:models",
     "calibrate": "calibrate:calibrate",

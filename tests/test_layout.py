@@ -39,6 +39,7 @@ TORCH_MODULES = {
     "calib/ranges.py",
     "calib/sensitivity.py",
     "calib/simulate.py",
+    "runtimes/bench/torch_worker.py",
     "runtimes/torch_epsilon.py",
     "runtimes/torch_lora.py",
     "runtimes/torch_pipeline.py",
