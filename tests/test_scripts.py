@@ -21,6 +21,7 @@ EXTRAS = ("export", "cpu", "openvino", "coreml", "tensorrt", "dev")
 COMMANDS = [
     "scripts/demo",
     "scripts/test",
+    "scripts/bench_peers",
     "scripts/conformance",
     "scripts/swift_test",
     "scripts/compile_coreml.sh",
