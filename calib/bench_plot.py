@@ -12,7 +12,7 @@ from ..runtimes.bench.report import Row
 from .plot import require_plotting
 
 _INK, _GRID = "#1a1a1a", "#d9d9d9"
-_FIRST, _OTHER, _MEMORY = "#0b6e99", "#94a3b8", "#c2410c"
+_OURS, _OTHER, _MEMORY = "#0b6e99", "#94a3b8", "#c2410c"
 # Names longer than this go on in a second line.
 _NAME = 34
 
@@ -20,8 +20,7 @@ _NAME = 34
 def plot_bench(title: str, rows: Sequence[Row], file: Path) -> None:
     """Draws a bar of seconds per picture, with its spread, and one of peak memory for each row.
 
-    Rows that drew nothing are left out; the first row, which the others are compared with, has a
-    colour of its own.
+    Rows that drew nothing are left out; those of bundles have a colour of their own.
 
     Args:
         title: What was drawn.
@@ -41,7 +40,7 @@ def plot_bench(title: str, rows: Sequence[Row], file: Path) -> None:
     height = 1.3 + 0.46 * len(drawn)
     picture = Figure(figsize=(11.5, height), dpi=110, layout="constrained", facecolor="white")
     seconds, memory = picture.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    colours = [_FIRST if row is rows[0] else _OTHER for row in drawn]
+    colours = [_OURS if "kdexport" in row.versions else _OTHER for row in drawn]
     spreads = [row.picture for row in drawn if row.picture is not None]
     medians = [each.median for each in spreads]
     errors = [

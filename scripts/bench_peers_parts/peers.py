@@ -97,14 +97,14 @@ def export(peer: Peer, model: Path, folder: Path) -> Export:
     Raises:
         PeerError: It failed; its last line.
     """
-    record = folder.with_suffix(".json")
+    record = folder.with_name(f"{folder.name}.json")
     if folder.is_dir() and record.is_file():
         return Export(**json.loads(record.read_text(encoding="utf-8")))
-    staging = folder.with_suffix(".part")
+    staging = folder.with_name(f"{folder.name}.part")
     for each in (folder, staging):
         shutil.rmtree(each, ignore_errors=True)
     staging.parent.mkdir(parents=True, exist_ok=True)
-    program = Path(__file__).with_name(peer.program)
+    program = Path(__file__).parent / peer.program
     command = [python_of(peer), program, "export", model, staging]
     start = time.perf_counter()
     done = subprocess.run([str(each) for each in command], capture_output=True, text=True)
@@ -124,7 +124,7 @@ def export(peer: Peer, model: Path, folder: Path) -> Export:
 def contestant(name: str, folder: Path, threads: int) -> Contestant:
     """A peer that draws from a folder; raises `PeerError` where it has no environment."""
     peer = PEERS[name]
-    program = Path(__file__).with_name(peer.program)
+    program = Path(__file__).parent / peer.program
     tool = {"folder": str(folder), "threads": threads, **peer.tool}
     command = (str(python_of(peer)), str(program))
     return Contestant(name, command, tool, size_of(folder), same_noise=peer.same_noise)
