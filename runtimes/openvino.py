@@ -19,7 +19,7 @@ from ..core.errors import OptionError, RunError
 from .base import Arrays, Runner, Signature
 from .onnx_ports import read_signature
 from .openvino_cache import compiled_cache
-from .openvino_devices import Device, openvino_package
+from .openvino_devices import Device, openvino_core
 from .openvino_errors import cause, unreadable
 
 # Shapes that a model is kept compiled for; each has the weights once more, laid out for it.
@@ -49,7 +49,7 @@ class OpenvinoRunner(Runner):
             raise OptionError(f"The number of threads must be at least 1, not {threads}.")
         if threads is not None and self.device.name != "CPU":
             raise OptionError(f"'{provider}' is no CPU; leave the number of CPU threads out.")
-        self._core: Any = openvino_package().Core()
+        self._core: Any = openvino_core()
         self.device.require(self._core)
         self._model: Any = None
         # Requests by the shapes that they take, the latest used last.

@@ -5,6 +5,7 @@ The CPU was tried; other devices are set up as OpenVINO documents them, and none
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -92,6 +93,16 @@ def _computes_in(capabilities: Iterable[str]) -> list[str]:
 def _is_known(name: str, known: Mapping[str, str]) -> bool:
     # Hints are every device's; what it makes of the others it says itself.
     return name.endswith("_HINT") or name in known
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """The process's only `Core`; raises `DependencyError` where openvino is not installed.
+
+    Once the last one is freed, OpenVINO 2026.4 unloads its CPU plugin, which frees the signal stack
+    of the thread that loaded it: in another thread than that, so that the next Ctrl-C crashes.
+    """
+    return openvino_package().Core()
 
 
 def openvino_package() -> ModuleType:

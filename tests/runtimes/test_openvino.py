@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from kdexport.core.errors import BundleError, DependencyError, OptionError, Prov
 from kdexport.core.manifest import TensorSpec
 from kdexport.runtimes import openvino_cache
 from kdexport.runtimes.openvino import MOST_SHAPES, OpenvinoRunner
-from kdexport.runtimes.openvino_devices import Device
+from kdexport.runtimes.openvino_devices import Device, openvino_core
 from kdexport.runtimes.openvino_errors import cause, unknown_operators
 from kdexport.runtimes.ort import OrtRunner
 from kdexport.runtimes.pipeline import Pipeline
@@ -241,6 +242,7 @@ def test_threads_that_are_none(model):
 
 def test_without_openvino_the_extra_is_named(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
+    openvino_core.cache_clear()
     with pytest.raises(DependencyError, match=r"pip install kdexport\[openvino\]"):
         OpenvinoRunner(model)
 
@@ -461,6 +463,33 @@ def test_bfloat16_is_computed(sd):
     assert found.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
     assert result.dtype == np.float32
     assert 1e-4 < compare(result, expected).relative_l2 < 2e-2
+
+
+_INTERRUPTED = """
+import os, signal, sys, threading
+import numpy as np
+from kdexport.runtimes.openvino import OpenvinoRunner
+runner = OpenvinoRunner(sys.argv[1])
+with runner:
+    runner.run({"x": np.zeros((1, 2, 3), np.float32)})
+box = [runner]
+del runner
+thread = threading.Thread(target=box.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are not raised there")
+def test_ctrl_c_after_another_thread_freed_the_last_runner(model):
+    command = [sys.executable, "-c", _INTERRUPTED, str(model)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_the_bundle_of_another_engine(sd):
