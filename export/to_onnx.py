@@ -18,6 +18,7 @@ from .passes.fold_transposes import fold_transposes
 from .passes.name_ports import name_ports
 from .passes.simplify import simplify
 from .passes.sliced_attention import expand_sliced_attention
+from .passes.split_upsampling import split_upsampling
 from .quantize_onnx.graph import quantize_graph
 from .quantize_onnx.layers import PREFIX
 from .quantize_onnx.plan import PartPlan
@@ -90,6 +91,8 @@ def write_onnx(
     name_ports(model, inputs, outputs)
     parameters = _count(model, weights)
     quantized = quantize_graph(model, weights, permutations, plan) if plan else ()
+    # Only now is known which weights stay float32.
+    split_upsampling(model)
     _attach(model, weights, permutations)
     model.producer_name = "kdexport"
     model.graph.name = folder.name

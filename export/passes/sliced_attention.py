@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import onnx_ir as ir
+
+from .emitter import Emitter
 
 DOMAIN = "kdexport"
 
@@ -32,7 +31,7 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
     assert query.dtype is not None
     width = query.shape[2]
     assert isinstance(width, int)
-    emit = _Emitter(query.dtype)
+    emit = Emitter(query.dtype)
 
     length = emit("Shape", query, start=1, end=2)
     count = emit("Div", emit("Add", length, emit.ints(size - 1)), emit.ints(size))
@@ -61,46 +60,12 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
 
 def _body(dtype: ir.DataType, keys: ir.Value, values: ir.Value) -> ir.Graph:
     """One slice `(batch, heads, length, width)`: softmax(slice·keys)·values."""
-    emit = _Emitter(dtype)
+    emit = Emitter(dtype)
     rows = ir.Value(name="slice", type=ir.TensorType(dtype), shape=ir.Shape([None] * 4))
     scores = emit("Softmax", emit("MatMul", rows, keys), axis=-1)
     attended = emit("MatMul", scores, values)
     attended.type, attended.shape = ir.TensorType(dtype), ir.Shape([None] * 4)
     return ir.Graph([rows], [attended], nodes=emit.nodes, name="attend")
-
-
-class _Emitter:
-    """Collects nodes; calling it adds one and returns its only output."""
-
-    def __init__(self, dtype: ir.DataType) -> None:
-        self.dtype = dtype
-        self.nodes: list[ir.Node] = []
-
-    def __call__(
-        self,
-        op_type: str,
-        *inputs: ir.Value,
-        shape: Sequence[int | None] | None = None,
-        **attributes: int | Sequence[int] | ir.Graph,
-    ) -> ir.Value:
-        node = ir.node(op_type, list(inputs), attributes=attributes)
-        if shape is not None:
-            node.outputs[0].shape = ir.Shape(shape)
-        self.nodes.append(node)
-        return node.outputs[0]
-
-    def ints(self, *values: int) -> ir.Value:
-        """A 1-D int64 constant."""
-        return self._constant(np.array(values, dtype=np.int64))
-
-    def real(self, value: float) -> ir.Value:
-        """A scalar constant of the attention's dtype."""
-        return self._constant(np.array(value, dtype=self.dtype.numpy()))
-
-    def _constant(self, array: np.ndarray) -> ir.Value:
-        node = ir.node("Constant", [], attributes={"value": ir.tensor(array)})
-        self.nodes.append(node)
-        return node.outputs[0]
 
 
 def _present(value: ir.Value | None) -> ir.Value:
