@@ -214,11 +214,19 @@ def print_files(manifest: Manifest) -> None:
             component.precision,
             f"{component.parameters:,}",
             megabytes(manifest.bytes_of(component)),
+            f"{sum(component.operators.values()):,}" if component.operators else "",
             _formats(component),
         ]
         for component in manifest.components
     ]
-    columns = ["component", "precision", ">parameters", ">size", "weights of few bits"]
+    columns = [
+        "component",
+        "precision",
+        ">parameters",
+        ">size",
+        ">operators",
+        "weights of few bits",
+    ]
     if not any(component.compression for component in manifest.components):
         rows, columns = [row[:-1] for row in rows], columns[:-1]
     print_table(f"{manifest.source.model} as {manifest.backend}", columns, rows)

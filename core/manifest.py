@@ -70,6 +70,9 @@ class Component:
             `formats` (number of weights in each), `layers` (how many of the convolutions and
             linear layers are `quantized`, of how many in `all`) and `macs` (the share of their
             multiplications that is). `expected` says what a recipe reached where it was made.
+        operators: How many operators of each type the files compute with, constants not counted;
+            those of ONNX Runtime's own are called `com.microsoft.NAME`. Empty where they were not
+            counted.
         residual_scale: What the file itself multiplies the residuals of a ControlNet by, because
             it has no input for it: a run multiplies by the rest of its own scale.
     """
@@ -84,6 +87,7 @@ class Component:
     chunks: tuple[str, ...] = ()
     ports: Mapping[str, str] = field(default_factory=dict)
     compression: Mapping[str, Any] | None = None
+    operators: Mapping[str, int] = field(default_factory=dict)
     residual_scale: float = 1.0
 
     @property

@@ -21,9 +21,11 @@ class TwoStageGroupNorm(nn.GroupNorm):
         rows = input.reshape(shape[0], self.num_groups, -1, width)
         centred = rows - _mean(rows)
         deviation = torch.sqrt(_mean(centred * centred) + self.eps)
-        normal = (centred / deviation).reshape(shape)
-        broadcast = (-1, *(1,) * (input.ndim - 2))
-        return normal * self.weight.view(broadcast) + self.bias.view(broadcast)
+        # One factor per channel: what is as large as the image is multiplied once.
+        factor = self.weight.view(1, self.num_groups, -1, 1) / deviation
+        ones = (1,) * (input.ndim - 2)
+        scaled = centred.reshape(shape) * factor.reshape(shape[0], shape[1], *ones)
+        return scaled + self.bias.view(-1, *ones)
 
 
 def use_two_stage_norms(module: nn.Module) -> None:

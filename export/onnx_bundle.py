@@ -88,6 +88,7 @@ def _write_part(part: Part, prepared: PreparedExport, bundle: Path, report: Repo
         outputs=written.outputs,
         parameters=written.parameters,
         islands=part.islands,
+        operators=written.operators,
         compression=plan.record(written.quantized) if plan else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class OnnxFile:
         inputs: Its inputs, as the manifest records them.
         outputs: Its outputs.
         parameters: Its number of weights.
+        operators: How many operators of each type it has, as `Component.operators`.
         quantized: Its convolutions and linear layers with the formats of their weights; empty
             where there was no plan.
     """
@@ -54,6 +56,7 @@ class OnnxFile:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: int
+    operators: Mapping[str, int]
     quantized: tuple[Quantized, ...] = ()
 
 
@@ -98,7 +101,8 @@ def write_onnx(
     model.graph.name = folder.name
     folder.mkdir(parents=True, exist_ok=True)
     _save(model, folder, progress)
-    return OnnxFile(tensor_specs(inputs), tensor_specs(outputs), parameters, quantized)
+    ports = tensor_specs(inputs), tensor_specs(outputs)
+    return OnnxFile(*ports, parameters, count_operators(model), quantized)
 
 
 def make_graph(
@@ -124,6 +128,16 @@ def make_graph(
     expand_sliced_attention(model)
     simplify(model)
     return model, fold_transposes(model)
+
+
+def count_operators(model: ir.Model) -> dict[str, int]:
+    """How many operators of each type a graph has, bodies of loops included, by name."""
+    counts = Counter(
+        f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        for node in model.graph.all_nodes()
+        if node.op_type != "Constant"
+    )
+    return dict(sorted(counts.items()))
 
 
 def _count(model: ir.Model, weights: Weights) -> int:

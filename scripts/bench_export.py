@@ -1,29 +1,34 @@
-"""Time, peak memory and size of exporting one component, beside optimum's exporter.
+"""Time, peak memory and size of exporting one component, beside other exporters.
 
 Every export runs in a fresh process, which loads the checkpoint, writes the ONNX file and reports
-its own peak resident memory. optimum runs in an environment of its own, made by
-`scripts/conformance`.
+its own peak resident memory; the exporters take turns. optimum runs in an environment of its own,
+made by `scripts/conformance`. `--component pipeline` measures the whole of kdexport's export
+without its verification.
 
-Run: python scripts/bench_export.py MODEL [--component unet] [--against optimum] [--json FILE]
+Run: python scripts/bench_export.py MODEL... [--precision fp16] [--against optimum-onnx,dynamo]
+     [--component unet] [--repeat N] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 # The process that starts the exports must stay small: a child's peak memory begins with its
 # parent's. So everything else is imported in the children.
+PARTS = Path(__file__).resolve().parent / "bench_export_parts"
 OPTIMUM = Path(__file__).resolve().parents[1] / ".venv-optimum" / "bin" / "python"
+# Exporters to their files.
+OURS, OTHERS = "kdexport", {"optimum-onnx": "optimum_onnx.py", "dynamo": "dynamo.py"}
+CHILDREN = {OURS: "ours.py", **OTHERS}
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,15 @@ class Result:
     """One export.
 
     Attributes:
-        exporter: `kdexport` or `optimum`.
+        model: What was exported.
+        exporter: A key of `CHILDREN`, ours with its precision.
         process_s: Seconds from the start of the process to its end.
         export_s: The same without importing packages.
         peak_rss: Peak resident memory of the process in bytes.
         size: Size of what was written, in bytes.
     """
 
+    model: str
     exporter: str
     process_s: float
     export_s: float
@@ -45,87 +52,39 @@ class Result:
     size: int
 
 
-def kdexport_child(options: argparse.Namespace) -> Callable[[], None]:
-    """Imports what kdexport needs and returns the export."""
-    import torch
-    from kdexport.core.options import OnnxOptions
-    from kdexport.export.load import load_checkpoint
-    from kdexport.export.parts import pipeline_parts
-    from kdexport.export.skeleton import build_skeleton, fake_mode, parameter_shapes
-    from kdexport.export.to_onnx import write_onnx
-    from kdexport.export.weights import open_weights
-    from kdexport.export.wrap import vae_factor
+@dataclass(frozen=True)
+class Exporter:
+    """An exporter and the precision that it is asked for; others than ours write float32."""
 
-    def export() -> None:
-        checkpoint = load_checkpoint(options.model)
-        chosen = OnnxOptions(precision=options.precision, attention=options.attention)
-        factor = vae_factor(build_skeleton(checkpoint.component("vae"), torch.float32).config)
-        parts = {part.role: part for part in pipeline_parts(checkpoint, chosen, factor)}
-        part = parts[options.component]
-        source = checkpoint.component(part.component)
-        skeleton = build_skeleton(source, part.dtype)
-        weights = open_weights(source, parameter_shapes(skeleton))
-        opset, folder = chosen.resolved_opset, options.output
-        write_onnx(part.wrap(skeleton), fake_mode(), weights, folder, opset=opset, static={})
+    name: str
+    precision: str = "fp32"
 
-    return export
+    def command(self, python: Path) -> list[str]:
+        """What starts it, without model and output; `python` is that of optimum."""
+        own = str(python) if self.name == "optimum-onnx" else sys.executable
+        return [own, str(PARTS / CHILDREN[self.name]), "--precision", self.precision]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}" if self.name == OURS else self.name
 
 
-def optimum_child(options: argparse.Namespace) -> Callable[[], None]:
-    """Imports what optimum needs and returns the export of the U-Net, as `main_export` does it."""
-    import torch
-    from diffusers import UNet2DConditionModel
-    from optimum.exporters.onnx.convert import export as optimum_export
-    from optimum.exporters.tasks import TasksManager
-
-    def export() -> None:
-        checkpoint = Path(options.model)
-        unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", torch_dtype=torch.float32)
-        encoder = checkpoint / ("text_encoder_2" if _is_xl(checkpoint) else "text_encoder")
-        config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
-        unet.config.requires_aesthetics_score = False
-        unet.config.text_encoder_projection_dim = config["projection_dim"]
-        make = TasksManager.get_exporter_config_constructor(
-            exporter="onnx",
-            library_name="diffusers",
-            task="semantic-segmentation",
-            model_type="unet-2d-condition",
-        )
-        options.output.mkdir(parents=True)
-        described = make(unet.config, int_dtype="int64", float_dtype="fp32")
-        optimum_export(unet, described, options.output / "model.onnx")
-
-    return export
-
-
-CHILDREN = {"kdexport": kdexport_child, "optimum": optimum_child}
-
-
-def child(options: argparse.Namespace) -> None:
-    """Exports in this process; the last line of its output is the figures as JSON."""
-    export = CHILDREN[options.child](options)
-    start = time.perf_counter()
-    export()
-    seconds = time.perf_counter() - start
-    # Linux counts kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(json.dumps({"export_s": seconds, "peak_rss": peak}))
-
-
-def measure(exporter: str, model: str, options: argparse.Namespace) -> Result:
-    """Exports once in a fresh process, to a temporary folder."""
+def measure(
+    exporter: Exporter, model: str, folder: str, options: argparse.Namespace
+) -> Result | None:
+    """Exports once in a fresh process, to a temporary folder; None where it failed."""
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         output = Path(scratch) / options.component
-        python = sys.executable if exporter == "kdexport" else str(options.optimum_python)
-        command = [python, __file__, model, "--child", exporter, "--output", str(output)]
-        for name in ("component", "precision", "attention"):
-            command += [f"--{name}", getattr(options, name)]
+        command = exporter.command(options.optimum_python)
+        command += [folder, str(output), "--component", options.component]
         start = time.perf_counter()
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - start
+        if done.returncode:
+            print(f"{model}: {exporter} failed with status {done.returncode}.", file=sys.stderr)
+            return None
         size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-        return Result(exporter, seconds, size=size, **json.loads(done.stdout.splitlines()[-1]))
+        said = json.loads(done.stdout.splitlines()[-1])
+        return Result(model, str(exporter), seconds, size=size, **said)
 
 
 def locate(model: str) -> str:
@@ -138,55 +97,60 @@ def locate(model: str) -> str:
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """One line per exporter, the medians of its runs."""
-    print(f"{'exporter':<9} {'process s':>10} {'export s':>9} {'peak RSS GB':>12} {'size MB':>9}")
-    for name in dict.fromkeys(each.exporter for each in results):
-        runs = [each for each in results if each.exporter == name]
+    """A row for each model and exporter, the medians of its runs, in Markdown."""
+    print("| model | exporter | seconds | of them exporting | peak RSS | written |")
+    print("|---|---|--:|--:|--:|--:|")
+    for model, name in dict.fromkeys((each.model, each.exporter) for each in results):
+        runs = [each for each in results if (each.model, each.exporter) == (model, name)]
         process, export = median(r.process_s for r in runs), median(r.export_s for r in runs)
         peak, size = median(r.peak_rss for r in runs) / 1e9, runs[0].size / 1e6
-        print(f"{name:<9} {process:>10.1f} {export:>9.1f} {peak:>12.2f} {size:>9.1f}")
-
-
-def _is_xl(checkpoint: Path) -> bool:
-    return (checkpoint / "text_encoder_2").is_dir()
+        print(
+            f"| {Path(model).name} | {name} | {process:.1f} | {export:.1f} | {peak:.2f} GB "
+            f"| {size:,.0f} MB |"
+        )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="diffusers folder, Hub id or zoo:NAME")
-    parser.add_argument("--component", default="unet", help="role in the bundle (default: unet)")
-    parser.add_argument("--precision", default="fp32", help="of kdexport's export")
-    parser.add_argument("--attention", default="fused", help="of kdexport's export")
-    parser.add_argument("--against", choices=["optimum"], help="the U-Net in float32 only")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="+", help="diffusers folders, Hub ids or zoo:NAME")
+    parser.add_argument("--component", default="unet", help="role in the bundle, or pipeline")
+    parser.add_argument(
+        "--precision", action="append", help="of kdexport's export; may be repeated (default: fp32)"
+    )
+    parser.add_argument("--against", default="", help=f"{','.join(OTHERS)}: the U-Net in float32")
     parser.add_argument("--optimum-python", type=Path, default=OPTIMUM)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, in turns")
     parser.add_argument("--scratch", type=Path, help="where to write; the system's own if left out")
     parser.add_argument("--json", type=Path, help="also write the figures of every run here")
-    parser.add_argument("--child", choices=list(CHILDREN), help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.against and (options.component, options.precision) != ("unet", "fp32"):
-        parser.error("--against optimum compares the U-Net in float32 only.")
-    if options.against and not options.optimum_python.exists():
+    options.against = [each for each in options.against.split(",") if each]
+    for each in options.against:
+        if each not in OTHERS:
+            parser.error(f"There is no exporter '{each}'; choose {' or '.join(OTHERS)}.")
+    if options.against and options.component != "unet":
+        parser.error("--against compares the U-Net only.")
+    if "optimum-onnx" in options.against and not options.optimum_python.exists():
         parser.error("There is no environment for optimum; run scripts/conformance once.")
     return options
 
 
 def main() -> None:
-    """Measures and reports."""
+    """Measures and reports; exits with status 1 where an export failed."""
     options = parse()
-    if options.child:
-        child(options)
-        return
-    folder = locate(options.model)
-    exporters = ["kdexport", *([options.against] if options.against else [])]
-    results = [measure(each, folder, options) for _ in range(options.repeat) for each in exporters]
-    print_table(results)
+    exporters = [Exporter(OURS, each) for each in options.precision or ["fp32"]]
+    exporters += [Exporter(each) for each in options.against]
+    results: list[Result | None] = []
+    for model in options.models:
+        folder = locate(model)
+        for _ in range(options.repeat):
+            results += [measure(each, model, folder, options) for each in exporters]
+    done = [each for each in results if each is not None]
+    print_table(done)
     if options.json:
-        data = {"model": options.model, "component": options.component}
-        data["runs"] = [asdict(each) for each in results]
+        data = {"component": options.component, "runs": [asdict(each) for each in done]}
         options.json.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    sys.exit(len(done) < len(results))
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ def _write_part(
         component,
         parameters=sum(each.parameters for each in saved),
         islands=tuple(f"{name}: {reason}" for name, reason in islands.items()),
+        operators=dict(sum((Counter(each.operators) for each in saved), Counter())),
         compression=_compression(part.role, saved, options.quantization),
     )
 

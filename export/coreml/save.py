@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Saved:
     Attributes:
         path: The folder.
         parameters: Number of float weights, before compression.
+        operators: How many operations of each type it has, constants not counted.
         bytes: Of all its files.
         inputs: What it takes, as the package says; a size that varies is called as in the port.
         outputs: What it gives.
@@ -50,6 +52,7 @@ class Saved:
 
     path: Path
     parameters: int
+    operators: Mapping[str, int]
     bytes: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -119,13 +122,14 @@ def save_packages(
         share = (1.0 - _COMPRESSED) / len(paths)
         start = _COMPRESSED + share * index
         report = part_of(progress, start, start + share)
-        parameters, names = _parameters(part), {op.name for op in part.functions["main"].operations}
+        counts = _parameters(part), _operators(part)
+        names = {op.name for op in part.functions["main"].operations}
         spec = write_package(part, path, minimum, metadata, described, report)
         kept = tuple(each for each in compressed if each.constant in names)
         saved.append(
             Saved(
                 path,
-                parameters,
+                *counts,
                 bytes_of(path),
                 read_specs(spec.description.input, inputs),
                 read_specs(spec.description.output, outputs),
@@ -170,6 +174,12 @@ def _differences(specs: Mapping[str, TensorSpec], ports: Sequence[ApplePort]) ->
             size != each for size, each in fixed if isinstance(each, int)
         ):
             yield f"'{name}' has the shape {spec.shape} instead of {port.shape}"
+
+
+def _operators(program: Program) -> dict[str, int]:
+    """How many operations of each type a program has, by name; constants are none."""
+    counts = Counter(str(each.op_type) for each in program.functions["main"].operations)
+    return {name: counts[name] for name in sorted(counts) if not name.startswith("const")}
 
 
 def _parameters(program: Program) -> int:

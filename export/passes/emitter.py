@@ -23,10 +23,11 @@ class Emitter:
     def __call__(
         self,
         op_type: str,
-        *inputs: ir.Value,
+        *inputs: ir.Value | None,
         shape: Sequence[int | None] | None = None,
         **attributes: int | str | Sequence[int] | ir.Graph,
     ) -> ir.Value:
+        """Adds an operator; `shape` is that of its output, where somebody needs it."""
         node = ir.node(op_type, list(inputs), attributes=attributes)
         if shape is not None:
             node.outputs[0].shape = ir.Shape(shape)

@@ -44,6 +44,12 @@ def export(source, folder, wrap, options=None, static=None):
     assert told[-1][0] == told[-1][1]
     path = folder / "onnx" / "model.onnx"
     onnx.checker.check_model(path, full_check=True)
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    if not any(node.op_type == "Scan" for node in nodes):
+        names = [f"{node.domain}.{node.op_type}".removeprefix(".") for node in nodes]
+        counted = Counter(name for name in names if name != "Constant")
+        assert written.operators == counted
+        assert list(written.operators) == sorted(counted)
     sessions = ort.SessionOptions()
     session = ort.InferenceSession(session_source(path, sessions), sessions)
     return written, session, onnx.load(path, load_external_data=False)
