@@ -45,9 +45,9 @@ def split_upsampling(model: ir.Model) -> None:
     """
     for node in list(model.graph):
         if node.op_type == "Resize" and _doubles(node):
-            uses = node.outputs[0].uses()
-            if len(uses) == 1 and _is_plain(uses[0].node, node.outputs[0]):
-                _split(model.graph, node, uses[0].node)
+            users = [use.node for use in node.outputs[0].uses()]
+            if len(users) == 1 and _is_plain(users[0], node.outputs[0]):
+                _split(model.graph, node, users[0])
     # The scales.
     common.RemoveUnusedNodesPass()(model)
 
@@ -59,7 +59,8 @@ def _split(graph: ir.Graph, resize: ir.Node, convolution: ir.Node) -> None:
     assert weight.shape is not None
     emit = Emitter(ir.DataType.FLOAT)
     rows = emit("Reshape", weight, emit.ints(-1, 9))
-    kernel = emit.ints(*(int(size) for size in weight.shape[:2]), 2, 2)
+    outputs, inputs, *_ = weight.shape.numpy()
+    kernel = emit.ints(outputs, inputs, 2, 2)
     phases = [
         emit(
             "Conv",
