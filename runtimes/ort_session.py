@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from ..core.errors import DependencyError
 from .ort_providers import LOG_ERRORS
+from .ort_threads import granted_threads
 from .widened import holds
 
 # By the names of onnxruntime_session_options_config_keys.h:
@@ -25,19 +27,29 @@ _FLOAT8_ENTRIES = {"session.disable_quant_qdq": "1"}
 _FLOAT8 = 17
 
 
-def session_options(model: Path, threads: int | None) -> Any:
+def session_entries(model: Path, further: Mapping[str, str]) -> dict[str, str]:
+    """Entries of the options of every session of a model, and further ones, which count more."""
+    own = _FLOAT8_ENTRIES if holds(model, _FLOAT8) else {}
+    return {**_ENTRIES, **own, **further}
+
+
+def session_options(
+    model: Path, threads: int | None, further: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """New `SessionOptions`.
 
     Args:
         model: The `.onnx` file.
-        threads: Threads inside an operator; None lets ONNX Runtime take every physical core.
+        threads: Threads inside an operator; None takes every physical core that the program is
+            granted.
+        further: Entries by ONNX Runtime's names, beside those of every session.
     """
     options = onnxruntime_package().SessionOptions()
     options.log_severity_level = LOG_ERRORS
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    entries = _ENTRIES | (_FLOAT8_ENTRIES if holds(model, _FLOAT8) else {})
-    for name, value in entries.items():
+    granted = granted_threads() if threads is None else threads
+    if granted is not None:
+        options.intra_op_num_threads = granted
+    for name, value in session_entries(model, further).items():
         options.add_session_config_entry(name, value)
     return options
 
