@@ -30,7 +30,11 @@ from .common import FOLDER, json_option, print_json, progress, provider_option, 
 @click.option("--control", type=FOLDER, help="The picture that the bundle's ControlNet heeds.")
 @click.option("--control-scale", type=float, help="How much the ControlNet counts; 0 turns it off.")
 @click.option("--threads", type=int, help="CPU threads.")
-@click.option("--low-memory", is_flag=True, help="Hold one component in memory at a time.")
+@click.option(
+    "--low-memory",
+    is_flag=True,
+    help="Hold one component in memory at a time, and weights of few bits as they are.",
+)
 @runtime_option
 @provider_option
 @json_option

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ..core.errors import (
-    OptionError,
+    KdexportError,
     ProviderError,
     RunError,
-    choices,
     first_line,
     listing,
 )
 from ..core.manifest import TensorSpec
 from .base import Arrays, Runner, Signature
 from .ort_binding import DeviceBinding
+from .ort_cpu import cpu_session
 from .ort_libraries import plugin_devices, preload_libraries
+from .ort_options import OrtOptions
 from .ort_providers import (
     DEVICES,
     LOG_ERRORS,
@@ -32,7 +32,6 @@ from .ort_providers import (
 )
 from .ort_session import onnxruntime_package, session_options
 from .ort_setup import make_setup, require_in_range
-from .widened import session_source
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -44,34 +43,6 @@ _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
-
-
-@dataclass(frozen=True)
-class OrtOptions:
-    """How ONNX Runtime runs a model.
-
-    Attributes:
-        provider: Short name of the execution provider, a key of `PROVIDERS`.
-        threads: Threads inside an operator; None lets ONNX Runtime take every physical core.
-        cuda_graphs: Capture the model's kernels once for each set of shapes and replay them; for
-            providers of `DEVICES` only.
-    """
-
-    provider: str = "cpu"
-    threads: int | None = None
-    cuda_graphs: bool = False
-
-    def __post_init__(self) -> None:
-        if self.provider not in PROVIDERS:
-            raise OptionError(
-                f"ONNX Runtime has no provider '{self.provider}'; choose {choices(PROVIDERS)}."
-            )
-        if self.threads is not None and self.threads < 1:
-            raise OptionError(f"The number of threads must be at least 1, not {self.threads}.")
-        if self.cuda_graphs and self.provider not in DEVICES:
-            raise OptionError(
-                f"The provider '{self.provider}' has no CUDA graphs; choose {choices(DEVICES)}."
-            )
 
 
 class OrtRunner(Runner):
@@ -134,27 +105,34 @@ class OrtRunner(Runner):
         self._session = None
 
     def _make_session(self) -> Any:
-        runtime, provider = onnxruntime_package(), self.options.provider
-        options = session_options(self.model, self.options.threads)
-        preload_libraries(provider, runtime)
-        source: str | bytes = str(self.model)
-        if provider == "cpu":
-            source = session_source(self.model, options)
+        provider = self.options.provider
         try:
-            providers = None
-            if self._devices:
-                chosen = provider_options(provider, self._setup)
-                options.add_provider_for_devices(self._devices, chosen)
-            else:
-                available = runtime.get_available_providers()
-                providers = session_providers(provider, self._setup, available)
-            # Otherwise a failing accelerator is replaced by the CPU, with no more than a print.
-            return runtime.InferenceSession(source, options, providers=providers, enable_fallback=0)
+            if provider == "cpu" and not self._devices:
+                return cpu_session(self.model, self.options)
+            return self._on_device()
+        except KdexportError:
+            raise
         except Exception as error:
             raise RunError(
                 f"ONNX Runtime cannot open '{self.model}' with the provider "
                 f"'{provider}' ({first_line(error)})."
             ) from error
+
+    def _on_device(self) -> Any:
+        runtime, provider = onnxruntime_package(), self.options.provider
+        options = session_options(self.model, self.options.threads)
+        preload_libraries(provider, runtime)
+        providers = None
+        if self._devices:
+            chosen = provider_options(provider, self._setup)
+            options.add_provider_for_devices(self._devices, chosen)
+        else:
+            available = runtime.get_available_providers()
+            providers = session_providers(provider, self._setup, available)
+        # Otherwise a failing accelerator is replaced by the CPU, with no more than a print.
+        return runtime.InferenceSession(
+            str(self.model), options, providers=providers, enable_fallback=0
+        )
 
     def _spec(self, value: Any) -> TensorSpec:
         if value.type not in _DTYPES:

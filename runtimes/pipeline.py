@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -77,8 +78,10 @@ class Pipeline:
                 bundle was made for.
             threads: CPU threads, or None for the engine's default.
             low_memory: Open each component only while it is used, for the price of opening it
-                again for every picture.
-            check: Compare the SHA-256 of every file with the manifest.
+                again for every picture; ONNX Runtime also keeps weights of few bits as they are,
+                for the price of turning them into floats in every step.
+            check: Compare the SHA-256 of every file with the manifest. Where that is left out, ONNX
+                Runtime does not look for what an earlier program made of these files, either.
 
         Raises:
             BundleError: No bundle, a changed or missing file, or one for another runtime.
@@ -92,11 +95,12 @@ class Pipeline:
             require_runtime(runtime)
         manifest = load_manifest(folder)
         engine = Engine.choose(manifest, folder, runtime, provider, threads)
+        engine = replace(engine, low_memory=low_memory, cached=check)
         if runtime is None and manifest.engines and not engine.engines:
             warnings.warn(NotExecutedWarning(), stacklevel=2)
         if check:
             check_files(manifest, folder)
-        loop = engine.loop(manifest, folder, low_memory)
+        loop = engine.loop(manifest, folder)
         loop.open()
         return cls(folder, manifest, loop)
 

@@ -17,6 +17,7 @@ from .components import Components
 from .coreml_component import CoremlComponent
 from .loop import Loop
 from .openvino_devices import Device
+from .ort_options import OrtOptions
 
 # Name to "module:class" of a `Runner`; all but those of `ENGINE_KINDS` have a `create` method.
 RUNTIMES = {
@@ -54,12 +55,17 @@ class Engine:
         threads: CPU threads, or None for the engine's default.
         engines: The built engines that are run, one for each component; empty where the runtime
             needs none.
+        low_memory: Each component is open only while it is used, and takes no memory to be faster.
+        cached: ONNX Runtime starts from what an earlier program made of a model; where the files
+            were compared with the manifest, whose hashes it is found by.
     """
 
     runtime: str
     provider: str
     threads: int | None = None
     engines: tuple[EngineRecord, ...] = ()
+    low_memory: bool = False
+    cached: bool = False
 
     @property
     def precision(self) -> str | None:
@@ -124,7 +130,12 @@ class Engine:
         """
         module, name = RUNTIMES[self.runtime].split(":")
         kind: Any = getattr(import_module(f".{module}", __package__), name)
-        runner: Runner = kind.create(model, self.provider, self.threads)
+        if self.runtime == "onnxruntime":
+            # It alone has more options than those that every engine shares.
+            own = {"low_memory": self.low_memory, "cached": self.cached}
+            runner: Runner = kind(model, OrtOptions(self.provider, self.threads, **own))
+        else:
+            runner = kind.create(model, self.provider, self.threads)
         return runner
 
     def maker(self, bundle: Path) -> Maker:
@@ -145,21 +156,20 @@ class Engine:
         """
         return self.maker(bundle)(component)
 
-    def loop(self, manifest: Manifest, bundle: Path, low_memory: bool = False) -> Loop:
+    def loop(self, manifest: Manifest, bundle: Path) -> Loop:
         """Makes what draws with a bundle; nothing is loaded.
 
         Args:
             manifest: Of the bundle.
             bundle: Its folder.
-            low_memory: Open each component only while it is used.
 
         Raises what `runner` does, and `BundleError` where a tokenizer cannot be read.
         """
         if self.engines:
             from .tensorrt.loop import make_loop
 
-            return make_loop(manifest, bundle, self.engines, self.provider, low_memory)
-        return Loop(manifest, bundle, Components(manifest, self.maker(bundle), low_memory))
+            return make_loop(manifest, bundle, self.engines, self.provider, self.low_memory)
+        return Loop(manifest, bundle, Components(manifest, self.maker(bundle), self.low_memory))
 
     def _on_host(self, component: Component, bundle: Path) -> Runner:
         runners = [self.runner(bundle / name) for name in component.files]

@@ -61,7 +61,8 @@ def _onnxruntime(side: OrtSide, drawing: Drawing) -> Draw:
     from kdexport.core.manifest import Component, load_manifest
     from kdexport.runtimes.components import Components
     from kdexport.runtimes.loop import Loop
-    from kdexport.runtimes.ort import OrtOptions, OrtRunner
+    from kdexport.runtimes.ort import OrtRunner
+    from kdexport.runtimes.ort_options import OrtOptions
     from kdexport.runtimes.pipeline import Pipeline
 
     bundle = Path(side.bundle)

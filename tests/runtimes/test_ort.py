@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 from kdexport.core.errors import DependencyError, OptionError, ProviderError, RunError
 from kdexport.core.manifest import TensorSpec
-from kdexport.runtimes.ort import PROVIDERS, OrtOptions, OrtRunner, require_active
+from kdexport.runtimes import ort_session
+from kdexport.runtimes.ort import PROVIDERS, OrtRunner, require_active
+from kdexport.runtimes.ort_options import OrtOptions
 from onnx import TensorProto, helper
 
 
@@ -33,7 +35,9 @@ def test_describes_and_runs(model):
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])
-def test_threads(model, threads):
+def test_threads(model, threads, monkeypatch):
+    # All of the machine is granted.
+    monkeypatch.setattr(ort_session, "granted_threads", lambda: None)
     with OrtRunner(model, OrtOptions(threads=threads)) as runner:
         session = runner._session
         assert session.get_session_options().intra_op_num_threads == (threads or 0)

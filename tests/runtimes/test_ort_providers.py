@@ -12,7 +12,8 @@ import pytest
 from kdexport.core.errors import OptionError, ProviderError, RunError
 from kdexport.core.manifest import EngineRecord, TensorSpec, load_manifest, save_manifest
 from kdexport.runtimes import ort_libraries, ort_setup
-from kdexport.runtimes.ort import OrtOptions, OrtRunner
+from kdexport.runtimes.ort import OrtRunner
+from kdexport.runtimes.ort_options import OrtOptions
 from kdexport.runtimes.ort_providers import (
     COMPILING,
     DEVICES,
