@@ -40,7 +40,10 @@ def test_threads(model, threads, monkeypatch):
     monkeypatch.setattr(ort_session, "granted_threads", lambda: None)
     with OrtRunner(model, OrtOptions(threads=threads)) as runner:
         session = runner._session
-        assert session.get_session_options().intra_op_num_threads == (threads or 0)
+        options = session.get_session_options()
+        assert options.intra_op_num_threads == (threads or 0)
+        assert options.enable_cpu_mem_arena
+        assert not options.enable_mem_pattern
         np.testing.assert_array_equal(runner.run({"x": array()})["same"], array())
 
 
