@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ class BundleWorker:
 
         tool, folder = self._tool, Path(self._tool["bundle"])
         manifest = load_manifest(folder)
-        engine = Engine.choose(manifest, folder, tool["runtime"], tool["provider"], tool["threads"])
+        chosen = tool["runtime"], tool["provider"], tool["threads"]
+        engine = replace(Engine.choose(manifest, folder, *chosen), cached=True)
         check_files(manifest, folder)
         loop = engine.loop(manifest, folder)
         loop.open()
