@@ -186,12 +186,16 @@ def _accepted(verification: Verification, staging: Path, instead: str) -> Verifi
 
 
 def save_verification(verification: Verification, bundle: Path) -> None:
-    """Writes `parity.json`, and a manifest that carries the same record."""
+    """Writes `parity.json`, `report.html`, and a manifest that carries the same record."""
+    from ..runtimes.report.page import write_report
+
     manifest, data = load_manifest(bundle), verification.record.to_json()
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     (bundle / PARITY_NAME).write_text(text + "\n", encoding="utf-8")
     shapes = replace(manifest.shapes, tested=verification.tested)
-    save_manifest(replace(manifest, parity=data, shapes=shapes), bundle)
+    manifest = replace(manifest, parity=data, shapes=shapes)
+    write_report(bundle, manifest, verification.record, verification.pictures)
+    save_manifest(manifest, bundle)
 
 
 def require_parity(

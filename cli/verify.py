@@ -64,7 +64,8 @@ def verify(
     A bundle of the demo model also draws captions that training never saw, and its pictures are
     scored: colour, shape, count, position.
 
-    Writes parity.json into the bundle. Exits with status 3 where a gate fails.
+    Writes parity.json and report.html, a page with pictures and figures, into the bundle. Exits
+    with status 3 where a gate fails.
     """
     height, width = size or (None, None)
     options = VerifyOptions(

@@ -23,6 +23,7 @@ from .sampler import Sampler
 
 MANIFEST_NAME = "manifest.json"
 PARITY_NAME = "parity.json"
+REPORT_NAME = "report.html"
 # What TensorRT for RTX compiled on this machine; no part of the bundle.
 RUNTIME_CACHE = ".rtx_cache"
 SCHEMA_VERSION = 1
@@ -437,9 +438,9 @@ def save_manifest(manifest: Manifest, bundle: Path) -> None:
 def record_files(bundle: Path) -> tuple[FileRecord, ...]:
     """Hashes every file below `bundle`, in path order.
 
-    Left out are the manifest, the parity record and what a runtime keeps there.
+    Left out are the manifest, the parity record, its report and what a runtime keeps there.
     """
-    unrecorded = (MANIFEST_NAME, PARITY_NAME, RUNTIME_CACHE)
+    unrecorded = (MANIFEST_NAME, PARITY_NAME, REPORT_NAME, RUNTIME_CACHE)
     paths = sorted(path for path in bundle.rglob("*") if path.is_file())
     return tuple(
         FileRecord(path.relative_to(bundle).as_posix(), sha256_of(path), path.stat().st_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .compare import Difference, ImageDifference
@@ -101,6 +101,8 @@ class ParityRecord:
         runs: The whole runs.
         seconds: Wall time by stage.
         quality: How well captions are followed, for models whose pictures can be scored.
+        drawn: What was drawn, by the options of `kdexport verify`: `steps`, `seed`, `guidance`,
+            `size` (height and width) and `prompts`. Empty in records of older versions.
     """
 
     reference: Mapping[str, str]
@@ -109,6 +111,7 @@ class ParityRecord:
     runs: tuple[ImageCheck, ...]
     seconds: Mapping[str, float]
     quality: QualityCheck | None = None
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -160,6 +163,7 @@ class ParityRecord:
                 for run in self.runs
             ],
             **({"quality": vars(self.quality)} if self.quality else {}),
+            "drawn": dict(self.drawn),
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
         }
 

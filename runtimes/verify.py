@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,8 +135,22 @@ def compare_bundle(
         components=tuple(checks),
         runs=tuple(images),
         seconds=seconds,
+        drawn=_drawn(runs),
     )
     return Verification(record, tested, pictures)
+
+
+def _drawn(runs: Sequence[Trajectory]) -> dict[str, Any]:
+    """What to tell `kdexport verify` for the same runs; the further ones it adds itself."""
+    first = runs[0].plan
+    own = [each.plan for each in runs if each.plan.init is None and each.plan.seed == first.seed]
+    return {
+        "steps": first.steps,
+        "seed": first.seed,
+        "guidance": first.guidance,
+        "size": [first.height, first.width],
+        "prompts": [plan.prompts[0] for plan in own],
+    }
 
 
 def _runtime(manifest: Manifest, engine: Engine) -> dict[str, str]:

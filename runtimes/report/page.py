@@ -1,0 +1,41 @@
+"""Writes the report."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from ...core.folder import whole_file
+from ...core.manifest import REPORT_NAME, Manifest
+from ...core.parity import ParityRecord
+from .view import Pictures, report_view
+
+
+def write_report(
+    bundle: Path, manifest: Manifest, record: ParityRecord, pictures: Pictures
+) -> Path:
+    """Writes `report.html` into a bundle, or replaces it; the file needs nothing beside it.
+
+    Args:
+        bundle: The bundle.
+        manifest: Its manifest.
+        record: What a verification of it found.
+        pictures: For each run that did not break off, the bundle's pictures and the reference's,
+            `(images, height, width, 3)`, 8-bit.
+
+    Returns:
+        The file.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
+    page = environment.from_string(text).render(
+        report_view(manifest, bundle.absolute().name, record, pictures)
+    )
+    file = bundle / REPORT_NAME
+    with whole_file(file, overwrite=True) as staging:
+        staging.write_text(page, encoding="utf-8")
+    return file
