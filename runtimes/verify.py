@@ -286,6 +286,11 @@ def _check_image(
     gate = f"PSNR ≥ {gates.image_psnr_db:g} dB"
     try:
         for step in pipeline.generate(plan):
+            if step.total != len(run.latents):
+                raise BundleError(
+                    f"The reference calls its U-Net {len(run.latents)} times in this run, the "
+                    f"bundle {step.total} times; name a reference with the scheduler of the bundle."
+                )
             difference = compare(step.latents, run.latents[step.index])
             steps.append(StepCheck(step.index, step.timestep, difference))
             report(what, (step.index + 1) / step.total)

@@ -162,6 +162,21 @@ def test_verify_against_another_model_is_3(capsys, copy, micro, narrow, tmp_path
     assert "FAILED" in call(capsys, "inspect", copy)[1]
 
 
+def test_verify_against_another_scheduler(capsys, copy, micro, narrow, tmp_path):
+    other = tmp_path / "other"
+    micro.save_pipeline(other, narrow("bk-sdm-small"))
+    for name in ("model_index.json", "scheduler/scheduler_config.json"):
+        text = (other / name).read_text(encoding="utf-8")
+        assert "PNDMScheduler" in text
+        text = text.replace("PNDMScheduler", "DDIMScheduler")
+        (other / name).write_text(text, encoding="utf-8")
+    before = (copy / "parity.json").read_text()
+    status, _, err = call(capsys, "verify", copy, "--against", other, "--steps", 2)
+    assert status == 1
+    assert "calls its U-Net 2 times in this run, the bundle 3 times; name a reference" in err
+    assert (copy / "parity.json").read_text() == before
+
+
 def test_verify_against_another_family(capsys, copy, narrow):
     status, _, err = call(capsys, "verify", copy, "--against", narrow("koala-700m"))
     assert status == 1
