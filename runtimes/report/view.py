@@ -196,7 +196,10 @@ def _commands(manifest: Manifest, bundle: str, record: ParityRecord) -> list[str
     packages = {"kdexport": manifest.tools.get("kdexport", "")}
     packages |= {name: record.reference[name] for name in ("torch", "diffusers", "transformers")}
     pinned = " ".join(f"{name}=={text}" for name, text in packages.items() if text)
-    return [f"pip install {pinned}", f"kdexport verify {shlex.quote(bundle)}{_options(record)}"]
+    model = record.reference["model"]
+    against = "" if model == manifest.source.model else f" --against {shlex.quote(model)}"
+    verify = f"kdexport verify {shlex.quote(bundle)}{against}{_options(record)}"
+    return [f"pip install {pinned}", verify]
 
 
 def _options(record: ParityRecord) -> str:

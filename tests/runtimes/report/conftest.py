@@ -76,7 +76,7 @@ def found():
         scores = {"overall": 0.9, "colour": 0.8}
         scored = QualityCheck(16, scores, scores, 1, "at most 5 points lower", True)
         record = ParityRecord(
-            {"model": "m", "torch": "2.13", "diffusers": "0.42", "transformers": "5.23"},
+            {"model": "maker/model", "torch": "2.13", "diffusers": "0.42", "transformers": "5.23"},
             {"engine": "onnxruntime", "provider": "cpu"},
             tuple(_component(each) for each in errors),
             tuple(runs),

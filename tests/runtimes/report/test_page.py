@@ -118,6 +118,13 @@ def test_a_record_of_an_older_version(manifest, found):
     assert view["commands"][1] == "kdexport verify b --runtime onnxruntime --provider cpu"
 
 
+def test_another_reference_is_named(manifest, found):
+    record, pictures = found()
+    record = replace(record, reference={**record.reference, "model": "an other"})
+    command = report_view(manifest, "b", record, pictures)["commands"][1]
+    assert command.startswith("kdexport verify b --against 'an other' --steps 4")
+
+
 def test_it_is_replaced_whole(tmp_path, manifest, found):
     page(tmp_path, manifest, *found(errors=(1.0,)))
     assert "Passed" in page(tmp_path, manifest, *found()).text
