@@ -9,13 +9,12 @@ import click
 from ..core.calibration import CalibrationRecord
 from ..core.calibration_options import CalibrationOptions
 from ..core.checkpoint import Checkpoint
-from ..core.folder import require_vacant_file
+from ..core.folder import megabytes, require_vacant_file
 from ..core.records import encode
 from .common import (
     FOLDER,
     Report,
     json_option,
-    megabytes,
     overwrite_option,
     print_json,
     print_table,

@@ -215,10 +215,5 @@ def require_export() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def megabytes(count: int) -> str:
-    """Bytes in MB, or in GB from a thousand MB on."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
 def _verdict(passed: bool) -> str:
     return "[green]ok[/green]" if passed else "[red]FAILED[/red]"

@@ -6,9 +6,10 @@ import click
 
 from ..core.engines import ENGINES
 from ..core.errors import listing
+from ..core.folder import megabytes
 from ..core.gpus import gpus_of
 from ..core.manifest import EngineRecord, Manifest
-from .common import megabytes, print_table
+from .common import print_table
 
 # Settings of a build that say nothing.
 _USUAL = ("none", None)

@@ -12,6 +12,7 @@ import click
 
 from ..core.adapters import Adapter
 from ..core.checkpoint import Checkpoint
+from ..core.folder import megabytes
 from ..core.manifest import Component, Manifest
 from ..core.options import DEFAULT_SCHEDULERS, ModelOptions, VerifyOptions
 from .common import (
@@ -20,7 +21,6 @@ from .common import (
     Report,
     hub_options,
     json_option,
-    megabytes,
     model_options,
     overwrite_option,
     print_json,
@@ -235,7 +235,7 @@ def print_files(manifest: Manifest) -> None:
 def _formats(component: Component) -> str:
     """How many weights have which format, and of ONNX files the share that they are."""
     compression = component.compression or {}
-    text = ", ".join(f"{count} {name}" for name, count in compression.get("formats", {}).items())
+    text = ", ".join(f"{count} {name}" for name, count in component.formats.items())
     if "layers" not in compression:
         return text
     layers, macs = compression["layers"], compression["macs"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..core.folder import megabytes
 from ..core.manifest import (
     MANIFEST_NAME,
     Component,
@@ -21,7 +22,6 @@ from ..core.options import ModelOptions
 from .common import (
     hub_options,
     json_option,
-    megabytes,
     model_options,
     print_json,
     print_table,
@@ -166,13 +166,7 @@ def _coreml(manifest: Manifest) -> str:
 
 def _formats(component: Component) -> str:
     """In how many weights of a component each format is."""
-    assert component.compression is not None
-    formats = component.compression.get("formats")
-    if formats is None:
-        # Bundles of kdexport before there were other formats than palettes.
-        bits = component.compression["weights_by_bits"]
-        formats = {f"palette{each}": count for each, count in bits.items()}
-    counts = ", ".join(f"{count} {name}" for name, count in formats.items())
+    counts = ", ".join(f"{count} {name}" for name, count in component.formats.items())
     return f"{component.role} {counts}"
 
 

@@ -11,7 +11,7 @@ import click
 from ..core.checkpoint import Checkpoint
 from ..core.coreml_options import COREML_TARGETS
 from ..core.errors import BundleError, OptionError, ParityError, listing
-from ..core.folder import require_vacant
+from ..core.folder import megabytes, require_vacant
 from ..core.manifest import load_manifest
 from ..core.options import PRECISIONS, VerifyOptions, require_choice
 from ..core.recipe import PRESETS
@@ -20,7 +20,6 @@ from .budgets import TABLE, Budget, make_recipe, parse_size
 from .common import (
     FOLDER,
     json_option,
-    megabytes,
     overwrite_option,
     print_json,
     print_table,

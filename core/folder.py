@@ -117,6 +117,11 @@ def require_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
+def megabytes(count: int) -> str:
+    """Bytes in MB, or in GB from a thousand MB on."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def user_cache() -> Path:
     """The user's cache folder of this package: `$KDEXPORT_CACHE`, or `~/.cache/kdexport`."""
     # Empty is as good as not set, and not the working folder.

@@ -97,6 +97,16 @@ class Component:
         return self.chunks or (self.file,)
 
     @property
+    def formats(self) -> Mapping[str, int]:
+        """In how many weights each format is; empty where none is compressed."""
+        compression = self.compression or {}
+        # Bundles of kdexport before there were other formats than palettes.
+        bits: Mapping[str, int] = compression.get("weights_by_bits", {})
+        older = {f"palette{each}": count for each, count in bits.items()}
+        formats: Mapping[str, int] = compression.get("formats", older)
+        return formats
+
+    @property
     def graded(self) -> str:
         """Whose parity gates apply: those of the precision, or of the coarsest weight format."""
         if not self.compression:

@@ -116,9 +116,14 @@ class ParityRecord:
     @property
     def passed(self) -> bool:
         """Whether every gate holds."""
-        parts = all(each.passed for each in self.components)
-        runs = all(each.passed for each in self.runs)
-        return parts and runs and (self.quality is None or self.quality.passed)
+        return all(self.verdicts)
+
+    @property
+    def verdicts(self) -> tuple[bool, ...]:
+        """Whether each gate holds."""
+        quality = () if self.quality is None else (self.quality.passed,)
+        parts, runs = (tuple(e.passed for e in each) for each in (self.components, self.runs))
+        return (*parts, *runs, *quality)
 
     def failures(self) -> tuple[str, ...]:
         """Each failed gate in a few words."""

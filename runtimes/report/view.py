@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.compare import Difference, ImageDifference
+from ...core.folder import megabytes
 from ...core.manifest import Component, Manifest
 from ...core.parity import ComponentCheck, ImageCheck, ParityRecord
 from .chart import step_chart
@@ -49,7 +50,7 @@ def report_view(
         "components": [_check(each) for each in record.components if _shown(each)],
         "hidden": sum(not _shown(each) for each in record.components),
         "parts": [_part(manifest, each) for each in manifest.components],
-        "total": _size(sum(each.bytes for each in manifest.files)),
+        "total": megabytes(sum(each.bytes for each in manifest.files)),
         "quality": _quality(record),
         "environment": _environment(manifest, record),
         "commands": _commands(manifest, bundle, record),
@@ -59,8 +60,7 @@ def report_view(
 def _headline(record: ParityRecord) -> list[tuple[str, str]]:
     """The figures that decide, lowest first."""
     images = [image for run in record.runs for image in run.images]
-    verdicts = [each.passed for each in record.components]
-    verdicts += [each.passed for each in record.runs]
+    verdicts = record.verdicts
     figures = [("gates held", f"{sum(verdicts)} of {len(verdicts)}")]
     if images:
         worst = min(images, key=lambda image: image.psnr_db)
@@ -143,15 +143,13 @@ def _difference(found: Difference) -> dict[str, str]:
 
 
 def _part(manifest: Manifest, component: Component) -> dict[str, Any]:
-    compression = component.compression or {}
-    formats = compression.get("formats", {})
     return {
         "role": component.role,
         "precision": component.precision,
         "parameters": f"{component.parameters:,}",
-        "size": _size(manifest.bytes_of(component)),
+        "size": megabytes(manifest.bytes_of(component)),
         "operators": f"{sum(component.operators.values()):,}" if component.operators else "",
-        "formats": ", ".join(f"{count} {name}" for name, count in formats.items()),
+        "formats": ", ".join(f"{count} {name}" for name, count in component.formats.items()),
         "islands": component.islands,
     }
 
@@ -216,7 +214,3 @@ def _options(record: ParityRecord) -> str:
 
 def _decibels(value: float) -> str:
     return "equal" if value == math.inf else f"{value:.1f} dB"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -143,3 +143,17 @@ def test_unknown_names_list_the_known_ones(bundle):
         manifest.component("vae")
     with pytest.raises(BundleError, match="no scheduler 'euler', only default"):
         m.load_sampler(manifest, bundle, "euler")
+
+
+@pytest.mark.parametrize(
+    ("compression", "formats"),
+    [
+        (None, {}),
+        ({"formats": {"int8": 3, "float": 1}}, {"int8": 3, "float": 1}),
+        # As kdexport wrote it before there were other formats than palettes.
+        ({"bits": 6, "weights_by_bits": {"6": 30, "8": 2}}, {"palette6": 30, "palette8": 2}),
+    ],
+)
+def test_formats_of_weights(compression, formats):
+    component = replace(make_manifest().components[0], compression=compression)
+    assert component.formats == formats

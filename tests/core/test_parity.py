@@ -66,3 +66,9 @@ def test_scores_are_in_the_json_only_where_there_are_any():
     assert "quality" not in record().to_json()
     data = record(quality=quality(0.9, 0.9)).to_json()
     assert json.loads(json.dumps(data))["quality"]["bundle"] == {"overall": 0.9}
+
+
+def test_every_gate_has_a_verdict():
+    found = record((component(0.0), component(1e-2)), (run(0),), quality(0.5, 0.9))
+    assert found.verdicts == (True, False, True, False)
+    assert record().verdicts == ()

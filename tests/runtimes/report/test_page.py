@@ -54,7 +54,7 @@ def test_a_verdict_and_everything_behind_it(tmp_path, manifest, found):
     text = made.text
     assert text.index("Passed") < text.index("maker/model as ONNX") < text.index("Pictures")
     assert "The bundle draws what diffusers draws." in text
-    assert "gates held 4 of 4" in text
+    assert "gates held 5 of 5" in text
     for part in (
         *("4,100,000", "1.20 GB", "72", "30 palette6, 2 palette8", "time_proj: loses digits"),
         *("onnxruntime", "torch 2.13", "abc", "16 captions", "80.0 %", "PSNR equal, SSIM 1.0000"),
@@ -80,6 +80,14 @@ def test_a_failure_says_what_failed_first(tmp_path, manifest, found):
     assert text.index("Failed") < text.index("does not draw") < text.index("PSNR 40.0 dB")
     assert text.index("NaN at call 3") < text.index("Pictures")
     assert "gates held 1 of 4" in text
+
+
+def test_captions_that_fail_are_counted(tmp_path, manifest, found):
+    record, pictures = found(quality=True)
+    record = replace(record, quality=replace(record.quality, passed=False))
+    text = page(tmp_path, manifest, record, pictures).text
+    assert "gates held 4 of 5" in text
+    assert text.index("captions: 90.0 of 100") < text.index("Pictures")
 
 
 def test_what_is_not_finite(tmp_path, manifest, found):
