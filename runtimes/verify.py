@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..core.checkpoint import Checkpoint
 from ..core.compare import Gates, compare, compare_images, loosest
 from ..core.errors import BundleError, RunError
-from ..core.manifest import Component, Manifest, TensorSpec, load_manifest
+from ..core.manifest import Component, Manifest, TensorSpec, load_manifest, load_sampler
 from ..core.options import VerifyOptions
 from ..core.parity import NOT_EXECUTED, ComponentCheck, ImageCheck, ParityRecord, StepCheck
 from .as_exported import as_exported
@@ -119,6 +119,7 @@ def compare_bundle(
     engine: Engine,
 ) -> Verification:
     """Compares a bundle with recorded runs of its reference, as `verify_bundle` does."""
+    _require_same_calls(bundle, manifest, runs[0])
     seconds: dict[str, float] = {}
     with _timed(seconds, "components"):
         checks, tested = _check_components(bundle, manifest, runs, report, engine)
@@ -138,6 +139,16 @@ def compare_bundle(
         drawn=_drawn(runs),
     )
     return Verification(record, tested, pictures)
+
+
+def _require_same_calls(bundle: Path, manifest: Manifest, run: Trajectory) -> None:
+    plan = run.plan
+    calls = load_sampler(manifest, bundle, plan.scheduler).table(plan.steps).calls
+    if calls != len(run.latents):
+        raise BundleError(
+            f"The reference calls its U-Net {len(run.latents)} times in this run, the "
+            f"bundle {calls} times; name a reference with the scheduler of the bundle."
+        )
 
 
 def _drawn(runs: Sequence[Trajectory]) -> dict[str, Any]:
@@ -286,11 +297,6 @@ def _check_image(
     gate = f"PSNR ≥ {gates.image_psnr_db:g} dB"
     try:
         for step in pipeline.generate(plan):
-            if step.total != len(run.latents):
-                raise BundleError(
-                    f"The reference calls its U-Net {len(run.latents)} times in this run, the "
-                    f"bundle {step.total} times; name a reference with the scheduler of the bundle."
-                )
             difference = compare(step.latents, run.latents[step.index])
             steps.append(StepCheck(step.index, step.timestep, difference))
             report(what, (step.index + 1) / step.total)
