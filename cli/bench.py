@@ -110,20 +110,15 @@ def bench(
         records = alternate(contestants, drawing, effort, report)
     rows = make_rows(records)
     if plot is not None:
-        plot_bench(_title(drawing), rows, plot)
+        plot_bench(drawing.title, rows, plot)
     if as_json:
         print_json(to_json(rows, records, drawing, effort))
         return
     _print(drawing, rows)
 
 
-def _title(drawing: Drawing) -> str:
-    steps = "1 step" if drawing.steps == 1 else f"{drawing.steps} steps"
-    return f"{drawing.height}x{drawing.width}, {steps}, guidance {drawing.guidance:g}"
-
-
 def _print(drawing: Drawing, rows: Sequence[Row]) -> None:
     from ..runtimes.bench.table import COLUMNS, table_rows
 
-    print_table(_title(drawing), list(COLUMNS), table_rows(rows))
+    print_table(drawing.title, list(COLUMNS), table_rows(rows))
     click.echo("Seconds are medians (smallest…largest); those of a component are of one call.")

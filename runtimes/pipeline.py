@@ -17,6 +17,7 @@ from ..core.errors import OptionError, RunError
 from ..core.image_sampler import ImageSampler, ImageStart, load_image_sampler
 from ..core.manifest import Manifest, check_files, load_manifest, load_sampler
 from ..core.sampler import Sampler, SamplerTable
+from .components import Components
 from .conditioning import Conditioning
 from .denoise import Step
 from .image import to_images
@@ -103,6 +104,11 @@ class Pipeline:
         loop = engine.loop(manifest, folder)
         loop.open()
         return cls(folder, manifest, loop)
+
+    @property
+    def components(self) -> Components:
+        """The bundle's models on their engine."""
+        return self._loop.components
 
     @overload
     def __call__(

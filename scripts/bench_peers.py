@@ -91,7 +91,7 @@ def main() -> None:
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")
     if options.plot:
-        plot_bench(title(drawing), rows, options.plot)
+        plot_bench(drawing.title, rows, options.plot)
 
 
 def gather(
@@ -123,7 +123,7 @@ def about(drawing: Drawing, effort: Effort, limit: dict[str, Any], exports: list
     rates, total = limit["rates"], sum(limit["macs"].values())
     least = total / rates["float32"]
     lines = [
-        f"{title(drawing)}; {effort.threads} threads, {effort.rounds} rounds.",
+        f"{drawing.title}; {effort.threads} threads, {effort.rounds} rounds.",
         f"A picture takes {total / 1e9:.0f} G multiply-accumulates in convolutions and linear "
         f"layers; here a large matrix product does {rates['float32'] / 1e9:.0f} G per second in"
         f" float32 and {rates['bfloat16'] / 1e9:.0f} G in bfloat16: {least:.2f} s and"
@@ -136,12 +136,6 @@ def about(drawing: Drawing, effort: Effort, limit: dict[str, Any], exports: list
         ),
     ]
     return "\n".join(lines) + "\n"
-
-
-def title(drawing: Drawing) -> str:
-    """The picture in words."""
-    steps = "1 step" if drawing.steps == 1 else f"{drawing.steps} steps"
-    return f"{drawing.height}x{drawing.width}, {steps}, guidance {drawing.guidance:g}"
 
 
 def say(what: str, share: float) -> None:

@@ -28,6 +28,12 @@ class Drawing:
     width: int
     seed: int = 0
 
+    @property
+    def title(self) -> str:
+        """The picture in words."""
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        return f"{self.height}x{self.width}, {steps}, guidance {self.guidance:g}"
+
 
 @dataclass(frozen=True)
 class Effort:

@@ -89,6 +89,17 @@ def serve(make: Callable[[Mapping[str, Any]], Worker]) -> None:
     _send(answers, answer)
 
 
+def pipeline_arguments(drawing: Mapping[str, Any]) -> dict[str, Any]:
+    """A drawing as the pipelines of diffusers, and those like them, are told it."""
+    return {
+        "prompt": drawing["prompt"],
+        "num_inference_steps": drawing["steps"],
+        "guidance_scale": drawing["guidance"],
+        "height": drawing["height"],
+        "width": drawing["width"],
+    }
+
+
 def one_sentence(error: BaseException) -> str:
     """The first line of an error's message, with its class unless kdexport wrote it."""
     lines = str(error).strip().splitlines() or [""]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.checkpoint import Checkpoint
 from ...core.records import decode
-from .protocol import Parts, serve
+from .protocol import Parts, pipeline_arguments, serve
 
 
 class DiffusersWorker:
@@ -61,11 +61,7 @@ class DiffusersWorker:
         latents = torch.randn(shape, generator=generator).to(pipeline.unet.dtype)
         skipped = self._checkpoint.clip_skip
         image = pipeline(
-            drawing["prompt"],
-            num_inference_steps=drawing["steps"],
-            guidance_scale=drawing["guidance"],
-            height=drawing["height"],
-            width=drawing["width"],
+            **pipeline_arguments(drawing),
             generator=generator,
             latents=latents,
             **({} if skipped is None else {"clip_skip": skipped}),

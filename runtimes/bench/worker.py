@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from .protocol import Parts, serve
@@ -27,22 +25,19 @@ class BundleWorker:
         from .. import pipeline  # noqa: F401
 
     def load(self) -> None:
-        """Does what `Pipeline.load` does, the check of the files included."""
-        from ...core.manifest import check_files, load_manifest
+        """Loads the bundle, the check of the files included, and times its components."""
         from ..pipeline import Pipeline
-        from ..registry import Engine
 
-        tool, folder = self._tool, Path(self._tool["bundle"])
-        manifest = load_manifest(folder)
-        chosen = tool["runtime"], tool["provider"], tool["threads"]
-        engine = replace(Engine.choose(manifest, folder, *chosen), cached=True)
-        check_files(manifest, folder)
-        loop = engine.loop(manifest, folder)
-        loop.open()
-        for role, runner in loop.components.runners.items():
+        tool = self._tool
+        self._pipeline = Pipeline.load(
+            tool["bundle"],
+            runtime=tool["runtime"],
+            provider=tool["provider"],
+            threads=tool["threads"],
+        )
+        for role, runner in self._pipeline.components.runners.items():
             # An engine that keeps its arrays on a device does not come through here.
             vars(runner)["run"] = self.parts.timed(role, runner.run)
-        self._pipeline = Pipeline(folder, manifest, loop)
 
     def draw(self) -> Any:
         """Draws the picture."""

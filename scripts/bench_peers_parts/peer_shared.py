@@ -72,14 +72,8 @@ class LikeDiffusers:
 
         drawing, pipeline = self.drawing, self.pipeline
         generator = torch.Generator("cpu").manual_seed(drawing["seed"])
-        image = pipeline(
-            drawing["prompt"],
-            num_inference_steps=drawing["steps"],
-            guidance_scale=drawing["guidance"],
-            height=drawing["height"],
-            width=drawing["width"],
-            generator=generator,
-        ).images[0]
+        arguments = protocol.pipeline_arguments(drawing)
+        image = pipeline(**arguments, generator=generator).images[0]
         return np.asarray(image)
 
     def versions(self) -> dict[str, str]:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from kdexport.cli.main import main
 from kdexport.runtimes.bench.report import from_json
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -27,17 +26,7 @@ def _scripts_on_path():
             del sys.modules[name]
 
 
-@pytest.fixture(scope="module")
-def bundle(micro_pipeline, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("peers") / "bundle"
-    short = ("--no-verify", "--schedulers", "", "--max-steps", "2")
-    with pytest.raises(SystemExit) as stop:
-        main(["onnx", str(micro_pipeline), "-o", str(folder), *short])
-    assert stop.value.code == 0
-    return folder
-
-
-def test_peers_that_fail_are_rows(bundle, micro_pipeline, tmp_path, monkeypatch):
+def test_peers_that_fail_are_rows(micro_bundle, micro_pipeline, tmp_path, monkeypatch):
     peers = importlib.import_module("bench_peers_parts.peers")
     machine = importlib.import_module("bench_peers_parts.machine")
     script = importlib.import_module("bench_peers")
@@ -47,7 +36,7 @@ def test_peers_that_fail_are_rows(bundle, micro_pipeline, tmp_path, monkeypatch)
     monkeypatch.setattr(peers, "ROOT", tmp_path)
     monkeypatch.setattr(machine, "multiply_rates", lambda effort: {"float32": 1e9, "bfloat16": 2e9})
     monkeypatch.setattr(script, "multiply_rates", machine.multiply_rates)
-    given = [micro_pipeline, "--bundle", bundle, "--peer", "optimum-onnx"]
+    given = [micro_pipeline, "--bundle", micro_bundle, "--peer", "optimum-onnx"]
     given += ["--peer", "stable-diffusion.cpp", "--exports", tmp_path / "exports"]
     given += ["--steps", 2, "--size", 16, 24, "--rounds", 1, "--cold", 0, "--threads", 1]
     given += ["--json", tmp_path / "a.json", "--markdown", tmp_path / "a.md"]
