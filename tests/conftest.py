@@ -138,3 +138,16 @@ def micro_pipeline(micro: ModuleType, narrow: Callable[[str], Path], tmp_path_fa
     folder: Path = tmp_path_factory.mktemp("micro") / "pipeline"
     micro.save_pipeline(folder, narrow("bk-sdm-small"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def micro_bundle(micro_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its ONNX bundle, not verified, for at most two steps; do not write to it."""
+    from kdexport.cli.main import main
+
+    folder: Path = tmp_path_factory.mktemp("micro-bundle") / "bundle"
+    short = ("--no-verify", "--schedulers", "", "--max-steps", "2")
+    with pytest.raises(SystemExit) as stop:
+        main(["onnx", str(micro_pipeline), "-o", str(folder), *short])
+    assert stop.value.code == 0
+    return folder

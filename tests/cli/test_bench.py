@@ -6,7 +6,6 @@ import json
 import shutil
 
 import pytest
-from kdexport.cli.main import main
 from kdexport.runtimes.bench.report import from_json
 from PIL import Image
 
@@ -14,32 +13,9 @@ VS = ("--vs", "diffusers", "--cold", 0)
 SIZE = ("--steps", 2, "--size", 16, 24, "--rounds", 1, "--threads", 1)
 
 
-@pytest.fixture
-def call(capsys):
-    """Runs a command in this process: (status, standard output, standard error)."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def bundle(micro_pipeline, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bench") / "bundle"
-    short = ("--no-verify", "--schedulers", "", "--max-steps", "2")
-    with pytest.raises(SystemExit) as stop:
-        main(["onnx", str(micro_pipeline), "-o", str(folder), *short])
-    assert stop.value.code == 0
-    return folder
-
-
-def test_beside_diffusers(call, bundle, tmp_path):
+def test_beside_diffusers(call, micro_bundle, tmp_path):
     plot = tmp_path / "bench.png"
-    status, out, err = call("bench", bundle, *SIZE, *VS, "--plot", plot, "--json")
+    status, out, err = call("bench", micro_bundle, *SIZE, *VS, "--plot", plot, "--json")
     assert status == 0, err
     data = json.loads(out)
     assert (data["drawing"]["height"], data["drawing"]["width"]) == (16, 24)
@@ -60,10 +36,10 @@ def test_beside_diffusers(call, bundle, tmp_path):
     assert Image.open(plot).size[0] > 1000
 
 
-def test_a_table(call, bundle, tmp_path):
+def test_a_table(call, micro_bundle, tmp_path):
     other = tmp_path / "other"
-    shutil.copytree(bundle, other)
-    status, out, err = call("bench", bundle, other, *SIZE, "--cold", 0)
+    shutil.copytree(micro_bundle, other)
+    status, out, err = call("bench", micro_bundle, other, *SIZE, "--cold", 0)
     assert status == 0, err
     assert "16x24, 2 steps, guidance 7.5" in out
     assert "bundle, " in out
@@ -71,12 +47,12 @@ def test_a_table(call, bundle, tmp_path):
     assert "equal" in out
 
 
-def test_openvino(call, bundle):
+def test_openvino(call, micro_bundle):
     pytest.importorskip("openvino")
     engines = ("--engine", "openvino", "--engine", "openvino:cpu")
-    status, _, err = call("bench", bundle, *SIZE, *engines)
+    status, _, err = call("bench", micro_bundle, *SIZE, *engines)
     assert (status, "nobody twice" in err) == (1, True)
-    status, out, err = call("bench", bundle, *SIZE, *engines[:2], "--json")
+    status, out, err = call("bench", micro_bundle, *SIZE, *engines[:2], "--json")
     assert status == 0, err
     (row,) = json.loads(out)["contestants"]
     assert row["tool"]["provider"] == "cpu"
@@ -99,8 +75,8 @@ def test_openvino(call, bundle):
         (("--limit", 0.01), "took longer than 0.01 s"),
     ],
 )
-def test_refusals(call, bundle, given, said):
-    status, _, err = call("bench", bundle, "--rounds", 1, *given)
+def test_refusals(call, micro_bundle, given, said):
+    status, _, err = call("bench", micro_bundle, "--rounds", 1, *given)
     assert (status, said in err.replace("\n", " ")) == (1, True), err
 
 
@@ -110,9 +86,9 @@ def test_no_bundle(call, tmp_path):
     assert (status, "none" in err) == (1, True)
 
 
-def test_a_bundle_that_draws_after_pictures(call, bundle, tmp_path):
+def test_a_bundle_that_draws_after_pictures(call, micro_bundle, tmp_path):
     other = tmp_path / "control"
-    shutil.copytree(bundle, other)
+    shutil.copytree(micro_bundle, other)
     file = other / "manifest.json"
     data = json.loads(file.read_text())
     data["control"] = {"scale": 1.0, "invert": False, "channels": 3}
@@ -122,9 +98,9 @@ def test_a_bundle_that_draws_after_pictures(call, bundle, tmp_path):
     assert "picture" in err
 
 
-def test_a_damaged_bundle_is_found_by_its_process(call, bundle, tmp_path):
+def test_a_damaged_bundle_is_found_by_its_process(call, micro_bundle, tmp_path):
     other = tmp_path / "damaged"
-    shutil.copytree(bundle, other)
+    shutil.copytree(micro_bundle, other)
     with (other / "unet" / "model.onnx").open("ab") as file:
         file.write(b"x")
     status, _, err = call("bench", other, *SIZE)
