@@ -45,5 +45,5 @@ class Emitter:
         return self.array(np.array(values, dtype=np.int64))
 
     def real(self, value: float) -> ir.Value:
-        """A scalar constant of the attention's dtype."""
+        """A scalar constant of `dtype`."""
         return self.array(np.array(value, dtype=self.dtype.numpy()))
