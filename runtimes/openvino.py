@@ -100,8 +100,9 @@ class OpenvinoRunner(Runner):
         try:
             model = self._model.clone()
             model.reshape({name: list(shape) for name, shape in shapes.items()})
-            with compiled_cache(self.model, self.device.precision) as cache:
-                compiled = self._core.compile_model(model, self.device.name, settings | cache)
+            device = self.device
+            with compiled_cache(self.model, device.precision, device.name) as cache:
+                compiled = self._core.compile_model(model, device.name, settings | cache)
             return compiled.create_infer_request()
         except RuntimeError as error:
             taken = ", ".join(f"{name} {shape}" for name, shape in shapes.items())

@@ -366,6 +366,15 @@ def test_the_cache_stays_small(model, cache):
     assert len(list(cache.glob("*/*.blob"))) == openvino_cache.MOST_KEPT
 
 
+def test_large_models_are_not_kept_on_the_cpu(model, cache, monkeypatch):
+    monkeypatch.setattr(openvino_cache, "_LARGEST_ON_CPU", model.stat().st_size - 1)
+    with OpenvinoRunner(model) as runner:
+        runner.run({"x": array()})
+    assert not cache.exists()
+    with openvino_cache.compiled_cache(model, "f16", "GPU.1") as settings:
+        assert settings["CACHE_DIR"].startswith(str(cache))
+
+
 def test_nothing_is_kept_where_there_is_no_room(model, cache, monkeypatch):
     full = SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=10))
     monkeypatch.setattr(openvino_cache, "shutil", full)
