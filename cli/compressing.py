@@ -15,13 +15,13 @@ from ..core.folder import whole_folder
 from ..core.manifest import load_manifest
 from ..core.options import PRECISIONS, OnnxOptions, VerifyOptions, require_choice
 from ..core.tensorrt_options import TensorrtOptions
-from .common import Report
 from .exporting import (
     export_and_verify,
     export_coreml_and_verify,
     save_verification,
 )
 from .exporting_tensorrt import export_tensorrt_and_verify
+from .progress import Report
 from .quantization import QuantizeRequest
 from .world import with_quality
 
@@ -37,7 +37,7 @@ _PRECISIONS = {
 }
 # Bytes of its numbers.
 FLOAT_BYTES = {"onnx": 4, "coreml": 2, "tensorrt": 2}
-FIGURES, PICTURE = "figures.json", "figures.png"
+FIGURES, PICTURE, PAGE = "figures.json", "figures.png", "figures.html"
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,11 @@ def _export(
 
 
 def save_figures(folder: Path, sweep: Sweep) -> None:
-    """Writes the figures of a sweep, and draws them."""
+    """Writes the figures of a sweep, as data, as a plot, and as a page."""
     from ..calib.figures import save_sweep
     from ..calib.plot import plot_figures
+    from ..calib.sweep_page import write_sweep_page
 
     save_sweep(sweep, folder / FIGURES)
     plot_figures(sweep.model, sweep.forms, folder / PICTURE)
+    write_sweep_page(sweep, folder / PICTURE, folder / PAGE)

@@ -23,12 +23,12 @@ from .common import (
     overwrite_option,
     print_json,
     print_table,
-    progress,
     require_export,
 )
 from .compressing import (
     BACKENDS,
     FIGURES,
+    PAGE,
     PICTURE,
     Target,
     form_named,
@@ -37,6 +37,7 @@ from .compressing import (
 )
 from .exporting import require_reference
 from .model_request import ModelRequest, model_request
+from .progress import progress
 from .quantization import print_coverage
 from .world import captions_to_draw
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from ..calib.figures import FormFigures, Sweep
 
 
-@click.command()
+@click.command(short_help="Store MODEL in fewer bits, and measure what that costs.")
 @click.option(
     "-o", "--output", type=FOLDER, required=True, help="The folder of the forms; added to."
 )
@@ -120,9 +121,9 @@ def quantize(
     """Store MODEL in fewer bits, and measure what that costs.
 
     Makes a bundle for every format, recipe and target below the output folder, compares each with
-    diffusers, and adds their figures to figures.json and figures.png there; for the demo model
-    with the share of captions that the pictures still follow. Exits with status 3 where a gate
-    fails; the bundle stays, for its figures.
+    diffusers, and adds their figures to figures.html, figures.json and figures.png there; for the
+    demo model with the share of captions that the pictures still follow. Exits with status 3 where
+    a gate fails; the bundle stays, for its figures.
     """
     require_choice(backend, BACKENDS, "backend")
     chosen = None if candidates is None else tuple(each.strip() for each in candidates.split(","))
@@ -167,7 +168,7 @@ def quantize(
             bundle = output / each.bundle
             if backend == "onnx":
                 print_coverage(bundle, load_manifest(bundle))
-        click.echo(f"Wrote {output / FIGURES} and {output / PICTURE}.")
+        click.echo(f"Wrote {output / PAGE}, with {FIGURES} and {PICTURE} beside it.")
     failed = [each.form for each in made if not each.passed]
     if failed:
         raise ParityError(

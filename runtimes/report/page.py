@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 from ...core.folder import whole_file
 from ...core.manifest import REPORT_NAME, Manifest
 from ...core.parity import ParityRecord
+from .template import render
 from .view import Pictures, report_view
 
 
@@ -26,15 +26,7 @@ def write_report(
     Returns:
         The file.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = environment.from_string(text).render(
-        report_view(manifest, bundle.absolute().name, record, pictures)
-    )
+    page = render("report.html.j2", report_view(manifest, bundle.absolute().name, record, pictures))
     file = bundle / REPORT_NAME
     with whole_file(file, overwrite=True) as staging:
         staging.write_text(page, encoding="utf-8")
