@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "sensitivity": "sensitivity:sensitivity",
     "quantize": "quantize:quantize",
     "demo": "demo:demo",
+    "doctor": "doctor:doctor",
+    "completion": "completion:completion",
 }
 
 _CANCELLED = 1

@@ -12,6 +12,7 @@ import click
 from ..core.checkpoint import Checkpoint
 from ..core.options import ModelOptions
 from .common import hub_options, model_options
+from .completion import complete_model
 from .export_options import extra_options, fused_options
 
 if TYPE_CHECKING:
@@ -85,4 +86,4 @@ def model_request(command: Callable[..., None]) -> Callable[..., None]:
     wrapped: Callable[..., None] = with_subject
     for option in (hub_options, model_options, fused_options):
         wrapped = option(wrapped)
-    return click.argument("model")(wrapped)
+    return click.argument("model", shell_complete=complete_model)(wrapped)
