@@ -10,7 +10,14 @@ import click
 
 from ..core.errors import OptionError
 from .benching import bundle_contestants, diffusers_contestants, read_cores, resolve_drawing
-from .common import FOLDER, hub_options, json_option, print_json, print_table, progress
+from .common import (
+    FOLDER,
+    hub_options,
+    json_option,
+    print_json,
+    print_table,
+)
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..runtimes.bench.options import Drawing
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 _PROMPT = "a golden vase with different flowers"
 
 
-@click.command()
+@click.command(short_help="Measure how fast BUNDLEs draw, and what memory they take.")
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=FOLDER)
 @click.option(
     "--engine",

@@ -16,9 +16,9 @@ from ..core.errors import OptionError, RecipeError
 from ..core.folder import whole_file
 from ..core.formats import FORMATS, format_named
 from ..core.recipe import LayerFormats, Recipe
-from .common import Report
 from .compressing import FLOAT_BYTES, Target
 from .loops import Drawn, open_model_loops
+from .progress import Report
 from .sensitivity import make_table
 
 if TYPE_CHECKING:

@@ -13,21 +13,20 @@ from ..core.folder import megabytes, require_vacant_file
 from ..core.records import encode
 from .common import (
     FOLDER,
-    Report,
     json_option,
     overwrite_option,
     print_json,
     print_table,
-    progress,
     require_export,
 )
 from .model_request import ModelRequest, model_request
+from .progress import Report, progress
 
 # Where the user does not say how many steps, and the model would make more.
 _MOST_STEPS = 25
 
 
-@click.command()
+@click.command(short_help="Record what diffusers feeds every component of MODEL.")
 @click.option("-o", "--output", type=FOLDER, required=True, help="The file to make.")
 @click.option("--prompts", type=FOLDER, help="A text file of prompts, one a line; else built-in.")
 @click.option(

@@ -1,18 +1,17 @@
-"""What the commands share: options, progress, tables, JSON."""
+"""What the commands share: options, tables, JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..core.errors import DependencyError
@@ -20,7 +19,6 @@ from ..core.errors import DependencyError
 if TYPE_CHECKING:
     from ..core.parity import ParityRecord
 
-Report = Callable[[str, float], None]
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(file_okay=True, path_type=Path)
@@ -90,35 +88,6 @@ def verify_options(command: F) -> F:
     ):
         command = option(command)
     return command
-
-
-@contextmanager
-def progress(quiet: bool) -> Iterator[Report]:
-    """A line per stage on standard error; yields the function that stages report to."""
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda what, share: None
-        return
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, share: float) -> None:
-            if what not in tasks:
-                for task in tasks.values():
-                    bars.update(task, completed=1.0)
-                    bars.stop_task(task)
-                tasks[what] = bars.add_task(what, total=1.0)
-            bars.update(tasks[what], completed=share)
-
-        yield report
-        for task in tasks.values():
-            bars.update(task, completed=1.0)
 
 
 def show_warnings(shown: type[Warning]) -> None:
@@ -200,16 +169,19 @@ def print_parity(record: ParityRecord) -> None:
 
 def require_export() -> None:
     """Raises `DependencyError` where the packages that exporting needs are not installed."""
-    try:
-        import diffusers
-        import onnxscript  # noqa: F401
-        import torch  # noqa: F401
-        import transformers
-    except ImportError as error:
-        raise DependencyError(
-            f"This command needs the package '{error.name}'; run "
-            "pip install 'kdexport[export,cpu]'."
-        ) from error
+    console = Console(stderr=True)
+    # Seconds, of which a terminal should say what they are for.
+    with console.status("loading torch and diffusers") if console.is_terminal else nullcontext():
+        try:
+            import diffusers
+            import onnxscript  # noqa: F401
+            import torch  # noqa: F401
+            import transformers
+        except ImportError as error:
+            raise DependencyError(
+                f"This command needs the package '{error.name}'; run "
+                "pip install 'kdexport[export,cpu]'."
+            ) from error
     # Their bars for loading weights would tear up ours.
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()

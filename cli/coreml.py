@@ -20,9 +20,9 @@ from ..core.coreml_options import (
     CoremlOptions,
 )
 from ..core.manifest import Manifest
-from .common import Report
 from .export_options import ExportRequest, export_options, run_export, target_options
 from .exporting import Exported, export_coreml_and_verify
+from .progress import Report
 from .quantization import QuantizeRequest, quantize_options
 
 _NEXT_STEPS = """\
@@ -53,7 +53,7 @@ def palettize_option(command: Callable[..., None]) -> Callable[..., None]:
     )(renamed)
 
 
-@click.command()
+@click.command(short_help="Export MODEL to Core ML packages for Apple's Swift library.")
 @target_options
 @click.option(
     "--attention",

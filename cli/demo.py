@@ -9,8 +9,14 @@ from PIL import Image
 
 from ..core.folder import require_vacant, whole_folder
 from ..core.options import OnnxOptions, VerifyOptions
-from .common import FOLDER, overwrite_option, print_parity, progress, require_export
+from .common import (
+    FOLDER,
+    overwrite_option,
+    print_parity,
+    require_export,
+)
 from .export_options import print_files
+from .progress import progress
 
 MODEL = "demo"
 PROMPT = "a yellow vase with three red flowers on a lavender background"
@@ -19,7 +25,7 @@ SCORED, SHEET = 32, 16  # captions that are drawn, and how many of them are on t
 _MAGNIFIED = 3  # the picture of 128 pixels, for people to look at
 
 
-@click.command()
+@click.command(short_help="Export the model in the box, draw with it, compare.")
 @click.option(
     "-o", "--output", type=FOLDER, default="demo-out", show_default=True, help="Folder to make."
 )

@@ -18,7 +18,6 @@ from ..core.options import DEFAULT_SCHEDULERS, ModelOptions, VerifyOptions
 from .common import (
     FOLDER,
     F,
-    Report,
     hub_options,
     json_option,
     model_options,
@@ -26,10 +25,11 @@ from .common import (
     print_json,
     print_parity,
     print_table,
-    progress,
     require_export,
     verify_options,
 )
+from .completion import complete_model
+from .progress import Report, progress
 
 if TYPE_CHECKING:
     from ..export.hub import HubOptions
@@ -142,7 +142,7 @@ def fused_options(command: F) -> F:
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds `MODEL` and `-o DIR`, which come before the options of a format."""
     output = click.option("-o", "--output", type=FOLDER, required=True, help="The bundle to make.")
-    return click.argument("model")(output(command))
+    return click.argument("model", shell_complete=complete_model)(output(command))
 
 
 def run_export(

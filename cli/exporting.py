@@ -17,7 +17,7 @@ from ..core.formats import FORMATS
 from ..core.manifest import PARITY_NAME, Component, Manifest, load_manifest, save_manifest
 from ..core.options import OnnxOptions, VerifyOptions
 from ..core.parity import ParityRecord
-from .common import Report
+from .progress import Report
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program

@@ -10,8 +10,8 @@ from ..core.folder import require_vacant, whole_folder
 from ..core.manifest import MANIFEST_NAME, Manifest, check_files, load_manifest, save_manifest
 from ..core.options import VerifyOptions
 from ..core.tensorrt_options import TensorrtOptions
-from .common import Report
 from .exporting import Exported, require_reference, verify_staging
+from .progress import Report
 from .quantization import QuantizeRequest
 from .quantizing_tensorrt import quantized_options, request_key
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.checkpoint import Checkpoint
 from ..core.folder import megabytes
 from ..core.manifest import (
     MANIFEST_NAME,
@@ -27,13 +29,24 @@ from .common import (
     print_table,
     require_export,
 )
+from .completion import complete_model
 from .engines import print_engines
+from .planning import print_plans
+from .progress import Report, progress
+
+if TYPE_CHECKING:
+    from ..export.plan.types import Plan
+    from ..export.summary import Summary
 
 
-@click.command()
-@click.argument("target", metavar="MODEL|BUNDLE")
+@click.command(short_help="Show what a model or bundle consists of, or plan an export.")
+@click.argument("target", metavar="MODEL|BUNDLE", shell_complete=complete_model)
 @click.option("--size", type=(int, int), metavar="H W", help="Image size to count MACs at.")
-@click.option("--plan", is_flag=True, help="Also show the files that an export would write.")
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="Also show what each export would write, take and lack here, at that size.",
+)
 @model_options
 @hub_options
 @json_option
@@ -51,20 +64,33 @@ def inspect(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Show components, parameters, multiply-accumulates, sizes, inputs, outputs and the sampler."""
+    """Show what a model or a bundle consists of.
+
+    Of a model: components, parameters, multiply-accumulates, sizes, and what a run does by default;
+    with --plan also what each export would write, how long it would take, how much memory, and why
+    it would fail here. Of a bundle, whose files are compared with their hashes: components, inputs
+    and outputs, samplers, parity.
+    """
     if (Path(target) / MANIFEST_NAME).is_file():
         _inspect_bundle(Path(target), as_json)
         return
     require_export()
     from ..export.hub import HubOptions
-    from ..export.summary import summarize
+    from ..export.load import load_checkpoint
+    from ..export.summary import summarize_checkpoint
 
     extra = ModelOptions(
         decoder=decoder, base=base, config=config, variant=variant, controlnet=controlnet
     )
-    summary = summarize(target, HubOptions(revision, token, offline), size, extra)
+    with progress(quiet=as_json) as report:
+        report("reading the model", 0.0)
+        checkpoint = load_checkpoint(target, HubOptions(revision, token, offline), extra)
+        report("counting", 0.0)
+        summary = summarize_checkpoint(checkpoint, size)
+        plans = _plans(checkpoint, summary, report) if plan else ()
     if as_json:
-        print_json(summary.to_json())
+        planned = {"plans": [each.to_json() for each in plans]} if plan else {}
+        print_json({**summary.to_json(), **planned})
         return
     rows = [
         [
@@ -81,14 +107,26 @@ def inspect(
     print_table(title, ["component", "class", ">parameters", ">MACs", ">fp32", ">fp16"], rows)
     rows = [[key, str(value)] for key, value in summary.facts().items()]
     print_table("A run", ["what", "value"], rows)
-    if plan:
-        rows = [[file, what] for file, what in summary.plan().items()]
-        print_table("kdexport onnx would write", ["file", "what"], rows)
+    print_plans(plans)
+
+
+def _plans(checkpoint: Checkpoint, summary: Summary, report: Report) -> Sequence[Plan]:
+    from ..export.plan.machine import this_machine
+    from ..export.plan.make import PLANNERS, make_plan
+
+    machine = this_machine(Path.cwd())
+    plans = []
+    for backend in PLANNERS:
+        report(f"planning {backend}", 0.0)
+        plans.append(make_plan(backend, checkpoint, summary, machine))
+    return plans
 
 
 def _inspect_bundle(bundle: Path, as_json: bool) -> None:
     manifest = load_manifest(bundle)
-    check_files(manifest, bundle)
+    with progress(quiet=as_json) as report:
+        report("checking files", 0.0)
+        check_files(manifest, bundle)
     if as_json:
         print_json(_bundle_json(manifest))
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.checkpoint import Checkpoint
 from ..core.errors import OptionError
-from .common import Report
+from .progress import Report
 
 if TYPE_CHECKING:
     from ..calib.loop import LoopModules

@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import OptionError
-from .common import FOLDER, json_option, print_json, print_table, progress, require_export
+from .common import (
+    FOLDER,
+    json_option,
+    print_json,
+    print_table,
+    require_export,
+)
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..export.zoo_types import Decoder, ZooEntry
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    short_help="List the known models, or make one with random weights.",
+)
 @json_option
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:

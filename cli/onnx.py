@@ -8,13 +8,13 @@ import click
 
 from ..core.checkpoint import Checkpoint
 from ..core.options import ATTENTIONS, PRECISIONS, OnnxOptions
-from .common import Report
 from .export_options import ExportRequest, export_options, run_export, target_options
 from .exporting import Exported, export_and_verify
+from .progress import Report
 from .quantization import QuantizeRequest, print_coverage, quantize_options
 
 
-@click.command()
+@click.command(short_help="Export MODEL to ONNX files that run without torch.")
 @target_options
 @click.option(
     "--precision",

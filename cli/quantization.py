@@ -17,7 +17,8 @@ from ..core.manifest import Manifest
 from ..core.quantization import CALIBRATED, Quantization
 from ..core.ranges import Ranges
 from ..core.recipe import PRESETS, Recipe, preset_formats, preset_recipe, read_recipe
-from .common import FOLDER, Report
+from .common import FOLDER
+from .progress import Report
 
 if TYPE_CHECKING:
     from ..export.weights import Weights

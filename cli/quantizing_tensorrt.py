@@ -11,7 +11,7 @@ from ..core.checkpoint import Checkpoint
 from ..core.errors import CalibrationError, RecipeError
 from ..core.folder import sha256_of
 from ..core.tensorrt_options import TensorrtOptions
-from .common import Report
+from .progress import Report
 from .quantization import QuantizeRequest
 
 

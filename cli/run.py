@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from .common import FOLDER, json_option, print_json, progress, provider_option, runtime_option
+from .common import (
+    FOLDER,
+    json_option,
+    print_json,
+    provider_option,
+    runtime_option,
+)
+from .progress import progress
 
 
 @click.command()

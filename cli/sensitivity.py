@@ -12,16 +12,15 @@ from ..core.folder import require_vacant_file
 from ..core.formats import FORMATS
 from .common import (
     FOLDER,
-    Report,
     json_option,
     overwrite_option,
     print_json,
     print_table,
-    progress,
     require_export,
 )
 from .loops import Drawn
 from .model_request import ModelRequest, model_request
+from .progress import Report, progress
 
 if TYPE_CHECKING:
     from ..calib.sensitivity import SensitivityOptions
@@ -33,7 +32,7 @@ _ACTIVATIONS = ("int8-static", "int8-dynamic", "fp8")
 _SHOWN = 12
 
 
-@click.command()
+@click.command(short_help="Find out how much each weight of MODEL may be rounded.")
 @click.option("-o", "--output", type=FOLDER, required=True, help="The table to make, a JSON file.")
 @click.option(
     "--formats",

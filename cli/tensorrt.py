@@ -18,7 +18,7 @@ from ..core.tensorrt_options import (
     TensorrtOptions,
 )
 from ..core.weight_files import PICKLES, SAFETENSORS
-from .common import Report, progress, require_export
+from .common import require_export
 from .engines import print_engines, say_not_executed
 from .export_options import (
     ExportRequest,
@@ -35,6 +35,7 @@ from .exporting_tensorrt import (
     export_tensorrt_and_verify,
     unchanged,
 )
+from .progress import Report, progress
 from .quantization import QuantizeRequest, quantize_options
 
 # What may be said about engines that are built from a bundle; all else is about its ONNX files,
@@ -47,7 +48,7 @@ _OF_BUNDLES = frozenset(
 )
 
 
-@click.command()
+@click.command(short_help="Export MODEL to TensorRT engines, built without a GPU.")
 @target_options
 @click.option(
     "--gpu",

@@ -16,17 +16,17 @@ from .common import (
     json_option,
     print_json,
     print_parity,
-    progress,
     provider_option,
     require_export,
     runtime_option,
 )
 from .engines import say_not_executed
+from .progress import progress
 from .source import source_options
 from .world import captions_to_draw, print_quality, with_quality
 
 
-@click.command()
+@click.command(short_help="Compare BUNDLE with diffusers, in figures and pictures.")
 @click.argument("bundle", type=FOLDER)
 @click.option("--against", metavar="MODEL", help="The reference; else what the bundle was made of.")
 @click.option("--steps", type=int, default=4, show_default=True, help="Denoising steps.")

@@ -11,7 +11,8 @@ import click
 from ..core.checkpoint import Checkpoint
 from ..core.errors import OptionError
 from ..core.parity import QualityCheck
-from .common import Report, print_table
+from .common import print_table
+from .progress import Report
 
 if TYPE_CHECKING:
     from ..calib.quality import Quality

@@ -41,7 +41,10 @@ class Cost:
 
 
 def component_costs(
-    source: ComponentSource, latent_height: int = 64, latent_width: int = 64
+    source: ComponentSource,
+    latent_height: int = 64,
+    latent_width: int = 64,
+    tokens: int = TOKENS,
 ) -> dict[str, Cost]:
     """Counts the parts of a component that an export runs.
 
@@ -49,6 +52,7 @@ def component_costs(
         source: A U-Net, ControlNet, text encoder or VAE; only its class and config are used.
         latent_height: Height of the latents, in latent pixels.
         latent_width: Width of the latents.
+        tokens: Length of the text.
 
     Returns:
         The costs by part: `vae_decoder` and `vae_encoder` for a VAE (the 1x1 convolutions between
@@ -58,7 +62,7 @@ def component_costs(
         OptionError: The latents have no pixels.
         CheckpointError: The class refuses the config.
     """
-    runs = _runs(source, (latent_height, latent_width))
+    runs = _runs(source, (latent_height, latent_width), tokens)
     return {part: count(run.module, run.forward) for part, run in runs.items()}
 
 
@@ -149,7 +153,7 @@ def _macs(layer: nn.Module, first: torch.Tensor, output: torch.Tensor) -> int:
     return 4 * first.numel()
 
 
-def _runs(source: ComponentSource, size: tuple[int, int]) -> dict[str, _Run]:
+def _runs(source: ComponentSource, size: tuple[int, int], length: int = TOKENS) -> dict[str, _Run]:
     """What is run of a component, by part, for latents of a size."""
     if min(size) < 1:
         raise OptionError(f"Latents of {size[0]} x {size[1]} do not exist; use 64 x 64.")
@@ -157,11 +161,11 @@ def _runs(source: ComponentSource, size: tuple[int, int]) -> dict[str, _Run]:
     if source.name == "vae":
         return _vae_runs(module, size)
     if source.name in {"unet", "controlnet"}:
-        inputs = _unet_inputs(module.config, size)
+        inputs = _unet_inputs(module.config, size, length)
         if source.name == "controlnet":
             inputs["controlnet_cond"] = _picture(module.config, size)
         return {source.name: _Run(module, lambda: module(**inputs))}
-    tokens = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
+    tokens = torch.zeros(1, length, dtype=torch.long, device="meta")
     return {source.name: _Run(module, lambda: module(tokens))}
 
 
@@ -183,14 +187,14 @@ def _picture(config: Any, size: tuple[int, int]) -> torch.Tensor:
     return torch.empty(1, channels, pixels * size[0], pixels * size[1], device="meta")
 
 
-def _unet_inputs(config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+def _unet_inputs(config: Mapping[str, Any], size: tuple[int, int], length: int) -> dict[str, Any]:
     def empty(*shape: int) -> torch.Tensor:
         return torch.empty(1, *shape, device="meta")
 
     inputs: dict[str, Any] = {
         "sample": empty(config["in_channels"], *size),
         "timestep": empty()[0],
-        "encoder_hidden_states": empty(TOKENS, config["cross_attention_dim"]),
+        "encoder_hidden_states": empty(length, config["cross_attention_dim"]),
     }
     if config["addition_embed_type"] == "text_time":
         # SDXL: six numbers, each embedded, beside the pooled text embedding.

@@ -14,6 +14,7 @@ from ..core.options import ModelOptions
 from .cost import component_costs
 from .hub import HubOptions
 from .load import load_checkpoint
+from .parts import text_length
 from .sampler import compile_table, load_scheduler
 from .skeleton import build_skeleton, config_of
 from .wrap import unet_factor, vae_factor
@@ -96,20 +97,6 @@ class Summary:
             "weights": "random" if self.random_weights else "trained",
         }
 
-    def plan(self) -> dict[str, str]:
-        """The files that an ONNX export would write."""
-        sizes = {part.role: part.parameters for part in self.parts}
-        files = {
-            f"{role}/model.onnx[.data]": f"{count * 4 / 1e6:,.0f} MB in fp32, "
-            f"{count * 2 / 1e6:,.0f} MB in fp16"
-            for role, count in sizes.items()
-            if role != "vae_encoder"
-        }
-        files["vae_encoder/model.onnx[.data]"] = "with --with-encoder"
-        files["tokenizer…, scheduler, model_index.json"] = "as optimum's ONNX pipelines read them"
-        files["samplers/*.json, manifest.json, parity.json"] = "as kdexport's runtimes read them"
-        return files
-
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON values."""
         return {
@@ -123,7 +110,7 @@ class Summary:
 def summarize(
     model: str, hub: HubOptions, size: tuple[int, int] | None, extra: ModelOptions | None = None
 ) -> Summary:
-    """Reads a model's configs and counts.
+    """Finds a model and counts, see `summarize_checkpoint`.
 
     Args:
         model: See `load_checkpoint`.
@@ -135,7 +122,20 @@ def summarize(
         CheckpointError: The model cannot be found or understood.
         OptionError: The size does not fit the model.
     """
-    checkpoint = load_checkpoint(model, hub, extra)
+    return summarize_checkpoint(load_checkpoint(model, hub, extra), size)
+
+
+def summarize_checkpoint(checkpoint: Checkpoint, size: tuple[int, int] | None) -> Summary:
+    """Reads a model's configs and counts.
+
+    Args:
+        checkpoint: The model.
+        size: Image height and width to count at, or None for the trained size.
+
+    Raises:
+        CheckpointError: A class refuses its config.
+        OptionError: The size does not fit the model.
+    """
     unet, vae = (
         config_of(build_skeleton(checkpoint.component(name), torch.float32))
         for name in ("unet", "vae")
@@ -147,7 +147,7 @@ def summarize(
         raise OptionError(f"The size must be in multiples of {multiple}, not {height} {width}.")
     steps = int(checkpoint.defaults["steps"])
     return Summary(
-        model=model,
+        model=checkpoint.model,
         pipeline_class=checkpoint.pipeline_class,
         parts=_parts(checkpoint, height // factor, width // factor),
         height=height,
@@ -164,8 +164,8 @@ def summarize(
 
 
 def _parts(checkpoint: Checkpoint, height: int, width: int) -> tuple[PartSummary, ...]:
-    parts = []
+    parts, tokens = [], text_length(checkpoint)
     for source in checkpoint.components.values():
-        for role, cost in component_costs(source, height, width).items():
+        for role, cost in component_costs(source, height, width, tokens).items():
             parts.append(PartSummary(role, source.class_name, cost.parameters, cost.macs))
     return tuple(parts)

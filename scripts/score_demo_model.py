@@ -30,8 +30,8 @@ from kdexport.calib.quality import (
 from kdexport.calib.sheet import picture_sheet
 from kdexport.calib.world.paint import paint
 from kdexport.calib.world.scene import Scene
-from kdexport.cli.common import Report, progress
 from kdexport.cli.exporting import export_and_verify, export_coreml_and_verify
+from kdexport.cli.progress import Report, progress
 from kdexport.core.adapters import Adapter
 from kdexport.core.checkpoint import Checkpoint
 from kdexport.core.coreml_options import CoremlOptions

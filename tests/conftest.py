@@ -30,7 +30,8 @@ _APART = {
 _MICRO = {
     *("calib/test_quality.py", "cli/test_adapters.py", "cli/test_commands.py"),
     *("cli/test_openvino.py", "test_few_steps.py", "test_traps.py", "tests/test_control.py"),
-    *("cli/test_bench.py", "scripts/test_bench_peers.py"),
+    *("cli/test_bench.py", "scripts/test_bench_peers.py", "cli/test_calm.py"),
+    *("cli/test_inspect.py", "plan/test_make.py"),
 }
 
 

@@ -44,6 +44,14 @@ def test_help_explains_every_command(capsys, command):
     assert len(out.splitlines()) > 4
 
 
+def test_the_list_of_commands_fits_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = call(capsys, "--help")
+    assert status == 0
+    assert "..." not in out.partition("Commands:")[2]
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_wrong_usage_is_2(capsys):
     assert call(capsys, "run")[0] == 2
     assert call(capsys, "nonsense")[0] == 2

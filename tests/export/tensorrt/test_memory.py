@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from kdexport.core.errors import ExportError
+from kdexport.export.memory import free_memory
 from kdexport.export.tensorrt import build, memory
 from kdexport.export.tensorrt.build import build_engine, check_request
 from kdexport.export.tensorrt.graph import read_graph
-from kdexport.export.tensorrt.memory import free_memory, memory_needed, require_memory
+from kdexport.export.tensorrt.memory import memory_needed, require_memory
 
 MB = 1 << 20
 V1 = "sys/fs/cgroup/memory"

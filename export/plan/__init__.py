@@ -1,0 +1,1 @@
+"""What an export would write, need and take, found out before it begins."""
