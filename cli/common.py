@@ -27,8 +27,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 provider_option = click.option(
     "--provider",
-    help="What it runs on: cpu, cuda, tensorrt, nv_tensorrt_rtx, …, of OpenVINO cpu-bf16, gpu, …; "
-    "the CPU where left out, of TensorRT engines the first GPU.",
+    help="What it runs on: cpu, cuda, tensorrt, nv_tensorrt_rtx, …, of OpenVINO cpu-bf16, "
+    "cpu-mixed, gpu, …; the CPU where left out, of TensorRT engines the first GPU.",
 )
 runtime_option = click.option(
     "--runtime",
@@ -163,8 +163,11 @@ def print_parity(record: ParityRecord) -> None:
     print_table("Parity with diffusers in float32", columns, rows)
     if "bfloat16" in record.runtime:
         click.echo(f"Computed on the CPU as {record.runtime['bfloat16']}.")
-    if record.runtime.get("precision", "fp32") != "fp32":
-        click.echo(f"Computed in {record.runtime['precision']}.")
+    precision = record.runtime.get("precision", "fp32")
+    if precision == "mixed":
+        click.echo("Computed in half precision, the U-Net in float32.")
+    elif precision != "fp32":
+        click.echo(f"Computed in {precision}.")
 
 
 def require_export() -> None:

@@ -19,7 +19,7 @@ from ..core.errors import OptionError, RunError
 from .base import Arrays, Runner, Signature
 from .onnx_ports import read_signature
 from .openvino_cache import compiled_cache
-from .openvino_devices import Device, openvino_core
+from .openvino_devices import MIXED, Device, openvino_core
 from .openvino_errors import cause, unreadable
 
 # Shapes that a model is kept compiled for; each has the weights once more, laid out for it.
@@ -44,6 +44,10 @@ class OpenvinoRunner(Runner):
         """Takes the device, see `Device.of`, and CPU threads, None for OpenVINO's own choice."""
         super().__init__(model)
         self.device = Device.of(provider)
+        if self.device.precision == MIXED:
+            raise OptionError(
+                f"'{provider}' is for a whole bundle; choose what this one model is computed in."
+            )
         self.threads = threads
         if threads is not None and threads < 1:
             raise OptionError(f"The number of threads must be at least 1, not {threads}.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +15,10 @@ from ..core.errors import DependencyError, OptionError, ProviderError, choices, 
 
 # Precisions of gates to OpenVINO's: the name of the hint, and the capability that a device has.
 _PRECISIONS = {"fp32": ("f32", "FP32"), "fp16": ("f16", "FP16"), "bf16": ("bf16", "BF16")}
+# Half precision but for the models whose errors the sampler multiplies: a model that draws in one
+# step subtracts terms of about 14 times the picture.
+MIXED = "mixed"
+_MULTIPLIED = ("unet", "controlnet")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Device:
 
     Attributes:
         name: OpenVINO's name of it.
-        precision: A key of the parity gates.
+        precision: A key of the parity gates, or `mixed`, which differs by component.
     """
 
     name: str
@@ -31,7 +35,7 @@ class Device:
 
     @classmethod
     def of(cls, provider: str) -> Device:
-        """Reads `cpu`, `cpu-bf16`, `gpu.1`, `gpu-fp32`: a device, and what it computes in.
+        """Reads `cpu`, `cpu-bf16`, `cpu-mixed`, `gpu.1`: a device, and what it computes in.
 
         Left out, that is float32 on the CPU, and float16 on others, which are made for it.
 
@@ -39,13 +43,31 @@ class Device:
             OptionError: There is no such precision.
         """
         name, dash, precision = provider.partition("-")
-        if dash and precision not in _PRECISIONS:
+        known = (*_PRECISIONS, MIXED)
+        if dash and precision not in known:
             raise OptionError(
-                f"OpenVINO computes in no precision '{precision}'; choose {choices(_PRECISIONS)}, "
-                f"such as '{name}-{next(iter(_PRECISIONS))}'."
+                f"OpenVINO computes in no precision '{precision}'; choose {choices(known)}, "
+                f"such as '{name}-{known[0]}'."
             )
         usual = "fp32" if name.lower() == "cpu" else "fp16"
         return cls(name.upper(), precision or usual)
+
+    def of_role(self, role: str) -> Device:
+        """The device in the precision that a component is computed in.
+
+        Args:
+            role: Of the component. Where the precision is `mixed`, U-Net and ControlNet are in
+                float32, the others in bfloat16 on the CPU, in float16 elsewhere.
+        """
+        if self.precision != MIXED:
+            return self
+        half = "bf16" if self.name == "CPU" else "fp16"
+        return replace(self, precision="fp32" if role in _MULTIPLIED else half)
+
+    @property
+    def provider(self) -> str:
+        """What `of` reads."""
+        return f"{self.name.lower()}-{self.precision}"
 
     def require(self, core: Any) -> None:
         """Raises `ProviderError` where OpenVINO lacks the device, or that the precision."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,12 @@ class Engine:
     def precision(self) -> str | None:
         """What is computed in whatever the precision of a component; None where that decides."""
         return Device.of(self.provider).precision if self.runtime == "openvino" else None
+
+    def precision_of(self, role: str) -> str | None:
+        """`precision` for one component: `mixed` is another one for each."""
+        if self.runtime != "openvino":
+            return None
+        return Device.of(self.provider).of_role(role).precision
 
     @classmethod
     def choose(
@@ -172,7 +178,12 @@ class Engine:
         return Loop(manifest, bundle, Components(manifest, self.maker(bundle), self.low_memory))
 
     def _on_host(self, component: Component, bundle: Path) -> Runner:
-        runners = [self.runner(bundle / name) for name in component.files]
+        engine = self
+        if self.runtime == "openvino":
+            engine = replace(
+                self, provider=Device.of(self.provider).of_role(component.role).provider
+            )
+        runners = [engine.runner(bundle / name) for name in component.files]
         if "coreml" in BACKENDS[self.runtime]:
             return CoremlComponent(component, bundle, runners)
         return runners[0]

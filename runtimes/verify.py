@@ -239,13 +239,14 @@ def _stacked(cases: Sequence[Case]) -> Case:
 def _judge(
     component: Component, case: Case, output: str, result: np.ndarray, engine: Engine
 ) -> ComponentCheck:
-    gates = component.gates_in(engine.precision)
+    precision = engine.precision_of(component.role)
+    gates = component.gates_in(precision)
     difference = compare(result, case.expected[output])
     return ComponentCheck(
         role=component.role,
         output=output,
         case=case.label,
-        precision=component.graded_in(engine.precision),
+        precision=component.graded_in(precision),
         gate=gates.describe(),
         difference=difference,
         passed=gates.component_passes(difference),
@@ -272,7 +273,7 @@ def _check_images(
     engine: Engine,
 ) -> tuple[list[ImageCheck], tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]]:
     checks, pictures = [], []
-    gates = loosest(each.gates_in(engine.precision) for each in manifest.components)
+    gates = loosest(each.gates_in(engine.precision_of(each.role)) for each in manifest.components)
     # The files were hashed a moment ago, by the export or by the command.
     with Pipeline.load(
         bundle, runtime=engine.runtime, provider=engine.provider, low_memory=True, check=False

@@ -58,6 +58,18 @@ def test_bfloat16_is_held_to_gates_of_its_own(call, bundle):
     assert min(each["difference"]["relative_l2"] for each in unet) > GATES["fp32"].component_l2
 
 
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this CPU does not compute in bfloat16")
+def test_each_component_of_a_mixture_is_held_to_its_own_gates(call, bundle):
+    record, text = verified(call, bundle, "--provider", "cpu-mixed")
+    assert "the U-Net in float32" in text
+    assert record["runtime"]["precision"] == "mixed"
+    assert record["passed"]
+    found = {each["role"]: each["gate"] for each in record["components"]}
+    half, full = GATES["bf16"].describe(), GATES["fp32"].describe()
+    assert found == {"text_encoder": half, "unet": full, "vae_decoder": half}
+    assert record["runs"][0]["gate"] == "PSNR ≥ 26 dB"
+
+
 @pytest.mark.skipif(HAS_BFLOAT16, reason="this CPU computes in bfloat16")
 def test_no_bfloat16_is_an_error(call, bundle):
     status, _, err = call("run", bundle, "a", "--runtime", "openvino", "--provider", "cpu-bf16")

@@ -179,10 +179,33 @@ def test_a_failing_run_is_named_with_its_cause(model):
         ("gpu", Device("GPU", "fp16")),
         ("gpu.1-fp32", Device("GPU.1", "fp32")),
         ("npu", Device("NPU", "fp16")),
+        ("cpu-mixed", Device("CPU", "mixed")),
     ],
 )
 def test_providers(provider, device):
     assert Device.of(provider) == device
+    assert Device.of(device.provider) == device
+
+
+@pytest.mark.parametrize(
+    ("provider", "role", "precision"),
+    [
+        ("cpu-mixed", "unet", "fp32"),
+        ("cpu-mixed", "controlnet", "fp32"),
+        ("cpu-mixed", "vae_decoder", "bf16"),
+        ("gpu.1-mixed", "text_encoder", "fp16"),
+        ("cpu-bf16", "unet", "bf16"),
+        ("cpu", "vae_decoder", "fp32"),
+    ],
+)
+def test_precisions_of_components(provider, role, precision):
+    device = Device.of(provider)
+    assert device.of_role(role) == Device(device.name, precision)
+
+
+def test_a_mixture_is_of_a_whole_bundle(model):
+    with pytest.raises(OptionError, match="'cpu-mixed' is for a whole bundle"):
+        OpenvinoRunner(model, "cpu-mixed")
 
 
 def test_a_device_that_is_not_there(model):
@@ -191,7 +214,7 @@ def test_a_device_that_is_not_there(model):
     # It would choose another one than it says.
     with pytest.raises(ProviderError, match="no device 'auto'"):
         OpenvinoRunner(model, "auto")
-    with pytest.raises(OptionError, match=r"no precision 'int8'; choose fp32, fp16 or bf16, such"):
+    with pytest.raises(OptionError, match=r"no precision 'int8'; choose .* or mixed, such"):
         OpenvinoRunner(model, "cpu-int8")
 
 
@@ -507,3 +530,6 @@ def test_the_bundle_of_another_engine(sd):
     assert Engine.choose(sd.manifest, sd.folder, "openvino", "cpu-bf16").precision == "bf16"
     assert Engine.choose(sd.manifest, sd.folder, "openvino").precision == "fp32"
     assert Engine.choose(sd.manifest, sd.folder).precision is None
+    assert Engine.choose(sd.manifest, sd.folder).precision_of("unet") is None
+    mixed = Engine.choose(sd.manifest, sd.folder, "openvino", "cpu-mixed")
+    assert [mixed.precision_of(each) for each in ("unet", "vae_decoder")] == ["fp32", "bf16"]
