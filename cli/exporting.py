@@ -76,6 +76,7 @@ def export_and_verify(
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         export_onnx(prepared, staging, report)
         verification = verify_staging(staging, checkpoint, verify, report) if verify else None
+        save_card(staging)
     return Exported(bundle, load_manifest(bundle), verification)
 
 
@@ -122,6 +123,7 @@ def export_coreml_and_verify(
         verification = None
         if not skip_verification:
             verification = _compare(staging, checkpoint, runs, report)
+        save_card(staging)
     return Exported(bundle, load_manifest(bundle), verification)
 
 
@@ -186,7 +188,7 @@ def _accepted(verification: Verification, staging: Path, instead: str) -> Verifi
 
 
 def save_verification(verification: Verification, bundle: Path) -> None:
-    """Writes `parity.json`, `report.html`, and a manifest that carries the same record."""
+    """Writes `parity.json`, `report.html`, a manifest that carries the same record, the card."""
     from ..runtimes.report.page import write_report
 
     manifest, data = load_manifest(bundle), verification.record.to_json()
@@ -196,6 +198,14 @@ def save_verification(verification: Verification, bundle: Path) -> None:
     manifest = replace(manifest, parity=data, shapes=shapes)
     write_report(bundle, manifest, verification.record, verification.pictures)
     save_manifest(manifest, bundle)
+    save_card(bundle)
+
+
+def save_card(bundle: Path) -> None:
+    """Writes the model card, which says what the manifest says and how to run the bundle."""
+    from ..runtimes.report.card import write_card
+
+    write_card(bundle, load_manifest(bundle))
 
 
 def require_parity(

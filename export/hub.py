@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 from huggingface_hub import errors, snapshot_download
 
 from ..core.errors import CheckpointError
+from ..core.hub import is_repository_id
+from ..core.manifest import CARD_NAME
 from ..core.weight_files import PICKLES, SAFETENSORS, weight_file_names
-from .model_card import CARD_NAME
-
-_REPOSITORY = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 # Configs, tokenizers and the card, but none of what only diffusers' safety checker needs.
 _CONFIGS = ("*.json", "*/merges.txt", "*/vocab.txt", CARD_NAME)
@@ -129,7 +127,7 @@ def _snapshot(
     ignored: Iterable[str],
 ) -> Path:
     """Downloads what fits `patterns`; raises `CheckpointError` saying why it could not."""
-    if not _REPOSITORY.match(repository):
+    if not is_repository_id(repository):
         raise CheckpointError(
             f"'{repository}' is neither a folder nor a Hub id (owner/name) nor zoo:NAME; "
             "`kdexport models` lists the known ones."
