@@ -25,6 +25,8 @@ MANIFEST_NAME = "manifest.json"
 PARITY_NAME = "parity.json"
 REPORT_NAME = "report.html"
 CARD_NAME = "README.md"
+# What the commands of a card call the bundle; `kdexport push` puts the repository's id there.
+CARD_PLACEHOLDER = "path/to/bundle"
 # What TensorRT for RTX compiled on this machine; no part of the bundle.
 RUNTIME_CACHE = ".rtx_cache"
 SCHEMA_VERSION = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,13 +12,16 @@ from ...core.engines import ENGINES
 from ...core.errors import listing
 from ...core.folder import megabytes, whole_file
 from ...core.gpus import gpus_of
-from ...core.hub import is_repository_id
-from ...core.manifest import CARD_NAME, Component, EngineRecord, Manifest
+from ...core.hub import public_name
+from ...core.manifest import (
+    CARD_NAME,
+    CARD_PLACEHOLDER,
+    Component,
+    EngineRecord,
+    Manifest,
+)
 from .front_matter import base_model, front_matter
 from .markdown import code, plain
-
-# What the commands of a card call the bundle; `kdexport push` puts the repository's id there.
-PLACEHOLDER = "path/to/bundle"
 
 _BACKENDS = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT"}
 _FAMILIES = {"sd": "Stable Diffusion", "sdxl": "Stable Diffusion XL"}
@@ -72,7 +74,7 @@ def card_view(manifest: Manifest) -> dict[str, Any]:
     added = {name: getattr(source, name) for name in ("base", "config", "decoder", "controlnet")}
     return {
         "front_matter": front_matter(manifest),
-        "placeholder": PLACEHOLDER,
+        "placeholder": CARD_PLACEHOLDER,
         "title": f"{public_name(source.model)} as {_BACKENDS[manifest.backend]}",
         "model": public_name(source.model),
         "added": {name: public_name(each) for name, each in added.items() if each},
@@ -98,13 +100,6 @@ def card_view(manifest: Manifest) -> dict[str, Any]:
         "parity": _parity(manifest.parity),
         "limits": _limits(manifest),
     }
-
-
-def public_name(model: str) -> str:
-    """A model as the user named it; of a path the last part: the rest means nothing elsewhere."""
-    if is_repository_id(model) or model.startswith("zoo:"):
-        return model
-    return re.split(r"[/\\]", model.rstrip("/\\"))[-1] or model
 
 
 def _part(manifest: Manifest, component: Component) -> dict[str, str]:

@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import ModelCard, metadata_load
 from kdexport.cli.run import run as run_command
 from kdexport.core.adapters import Adapter
-from kdexport.core.manifest import CoremlRecord, EngineRecord, SamplerRecord
+from kdexport.core.manifest import CARD_PLACEHOLDER, CoremlRecord, EngineRecord, SamplerRecord
 from kdexport.core.parity import NOT_EXECUTED
-from kdexport.runtimes.report.card import PLACEHOLDER, render_card, write_card
+from kdexport.runtimes.report.card import render_card, write_card
 from kdexport.runtimes.report.front_matter import LICENCES
 from kdexport.runtimes.report.markdown import code, plain
 from markdown_it import MarkdownIt
@@ -182,11 +182,11 @@ def test_the_commands_can_be_typed(manifest):
     install, draw = shell.strip().splitlines()
     assert install == "pip install 'kdexport[cpu]'"
     words = shlex.split(draw)
-    assert words[:3] == ["kdexport", "run", PLACEHOLDER]
+    assert words[:3] == ["kdexport", "run", CARD_PLACEHOLDER]
     assert run_command.make_context("run", words[2:]).params["seed"] == 0
     for snippet in (ours, theirs):
         ast.parse(snippet)
-        assert f'"{PLACEHOLDER}"' in snippet
+        assert f'"{CARD_PLACEHOLDER}"' in snippet
     assert "ORTStableDiffusionPipeline.from_pretrained" in theirs
     assert "num_inference_steps=50, guidance_scale=7.5" in theirs
 
