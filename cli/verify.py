@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ..core.errors import OptionError
-from ..core.folder import require_vacant
+from ..core.folder import require_vacant, require_vacant_file
+from ..core.junit import write_junit
 from ..core.manifest import MANIFEST_NAME, check_files, load_manifest
 from ..core.options import VerifyOptions
 from .common import (
@@ -22,7 +23,7 @@ from .common import (
     runtime_option,
 )
 from .engines import say_not_executed
-from .verifying import load_reference
+from .verifying import load_reference, machine
 from .world import captions_to_draw, print_quality, with_quality
 
 
@@ -34,6 +35,12 @@ from .world import captions_to_draw, print_quality, with_quality
     type=FOLDER,
     metavar="DIR",
     help="Where to write parity.json and report.html, in the place of the bundle.",
+)
+@click.option(
+    "--junit",
+    type=FOLDER,
+    metavar="FILE",
+    help="Also write the gates as tests in JUnit XML, which continuous integration reads.",
 )
 @click.option("--against", metavar="MODEL", help="The reference; else what the bundle was made of.")
 @click.option("--steps", type=int, default=4, show_default=True, help="Denoising steps.")
@@ -53,6 +60,7 @@ from .world import captions_to_draw, print_quality, with_quality
 def verify(
     bundle: str,
     output: Path | None,
+    junit: Path | None,
     against: str | None,
     steps: int,
     prompts: tuple[str, ...],
@@ -89,6 +97,9 @@ def verify(
     )
     from ..runtimes.hub import find_bundle, is_on_hub
 
+    if junit is not None:
+        # Before minutes of comparing, not after.
+        require_vacant_file(junit, overwrite=True)
     if output is not None:
         require_vacant(output, overwrite=True)
     on_hub = is_on_hub(bundle)
@@ -128,6 +139,8 @@ def verify(
             )
     save_verification(verification, folder, output)
     record = verification.record
+    if junit is not None:
+        write_junit(record, folder.absolute().name, machine(), junit)
     if as_json:
         print_json(record.to_json())
     else:
