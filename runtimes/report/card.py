@@ -31,7 +31,7 @@ _OPTIMUM = {
     "StableDiffusionXLPipeline": "ORTStableDiffusionXLPipeline",
     "LatentConsistencyModelPipeline": "ORTLatentConsistencyModelPipeline",
 }
-# The extra of the package that runs a bundle.
+# What runs a bundle of each kind.
 _EXTRAS = {"onnx": "cpu", "coreml": "coreml", "tensorrt": "tensorrt"}
 
 
@@ -92,7 +92,7 @@ def card_view(manifest: Manifest) -> dict[str, Any]:
         "from_picture": any(each.image for each in manifest.samplers),
         "control": manifest.control is not None,
         "guided": defaults.guidance > 1,
-        "extra": _EXTRAS[manifest.backend],
+        "extra": _extra(manifest),
         "version": manifest.tools.get("kdexport", ""),
         "optimum": _optimum(manifest),
         "coreml": manifest.coreml,
@@ -121,6 +121,13 @@ def _sizes(manifest: Manifest) -> str:
     if only:
         return " and ".join(f"{height}×{width}" for height, width in only) + " only"
     return f"multiples of {shapes.multiple} pixels"
+
+
+def _extra(manifest: Manifest) -> str:
+    """The extra of the package that runs a bundle."""
+    if any(each.kind == "native" for each in manifest.engines):
+        return "tensorrt-native"
+    return _EXTRAS[manifest.backend]
 
 
 def _optimum(manifest: Manifest) -> str | None:

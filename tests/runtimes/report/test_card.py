@@ -12,7 +12,13 @@ import pytest
 from huggingface_hub import ModelCard, metadata_load
 from kdexport.cli.run import run as run_command
 from kdexport.core.adapters import Adapter
-from kdexport.core.manifest import CARD_PLACEHOLDER, CoremlRecord, EngineRecord, SamplerRecord
+from kdexport.core.manifest import (
+    CARD_PLACEHOLDER,
+    ControlRecord,
+    CoremlRecord,
+    EngineRecord,
+    SamplerRecord,
+)
 from kdexport.core.parity import NOT_EXECUTED
 from kdexport.runtimes.report.card import render_card, write_card
 from kdexport.runtimes.report.front_matter import LICENCES
@@ -205,6 +211,15 @@ def test_pipelines_of_optimum(manifest, name, pipeline):
     assert ("optimum" in text) == (pipeline is not None)
 
 
+def test_a_controlnet(manifest):
+    text = render_card(replace(manifest, control=ControlRecord(1.0, False, 3)))
+    (_, shell), (_, ours) = blocks(text)
+    words = shlex.split(shell.strip().splitlines()[1])
+    assert str(run_command.make_context("run", words[2:]).params["control"]) == "picture.png"
+    # What is handed in is a picture, not its name.
+    assert "control=picture)" in ast.unparse(ast.parse(ours))
+
+
 def test_image_to_image(manifest):
     record = SamplerRecord("default", "DDIMScheduler", "samplers/default.json", (1,), "i.json")
     assert "--init" not in render_card(manifest)
@@ -250,7 +265,10 @@ def test_core_ml(manifest, found):
     text = render_card(made)
     assert declared(text)["tags"][:2] == ["coreml", "core-ml"]
     assert ("Core ML", "iOS17, attention split-einsum, for all") in rows(text)
-    for part in ("compile_coreml.sh", "swift_demo", "ml-stable-diffusion", "not by Core ML"):
+    for part in (
+        *("compile_coreml.sh", "swift_demo", "ml-stable-diffusion", "not by Core ML"),
+        *("elsewhere kdexport's evaluator", "pip install 'kdexport[coreml]'    # on a Mac"),
+    ):
         assert part in text
     assert "optimum" not in text
 
@@ -265,6 +283,9 @@ def test_tensorrt(manifest, found):
     assert row[1].startswith("sm_89 (4090, ")
     assert row[2] == "TensorRT for RTX 1.7.1"
     assert "engines were not executed" in text
+    assert "pip install 'kdexport[tensorrt]'\n" in text
+    native = render_card(replace(made, engines=(replace(engine, kind="native"),)))
+    assert "pip install 'kdexport[tensorrt-native]'\n" in native
 
 
 def test_random_weights(manifest):
