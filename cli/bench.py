@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core.errors import OptionError
-from .benching import bundle_contestants, diffusers_contestants, read_cores, resolve_drawing
-from .common import (
-    FOLDER,
-    hub_options,
-    json_option,
-    print_json,
-    print_table,
+from .benching import (
+    bundle_contestants,
+    diffusers_contestants,
+    find_bundles,
+    read_cores,
+    resolve_drawing,
 )
+from .common import FOLDER, hub_options, json_option, print_json, print_table
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _PROMPT = "a golden vase with different flowers"
 
 
 @click.command(short_help="Measure how fast BUNDLEs draw, and what memory they take.")
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=FOLDER)
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True)
 @click.option(
     "--engine",
     "engines",
@@ -59,7 +59,7 @@ _PROMPT = "a golden vase with different flowers"
 @hub_options
 @json_option
 def bench(
-    bundles: tuple[Path, ...],
+    bundles: tuple[str, ...],
     engines: tuple[str, ...],
     vs: tuple[str, ...],
     against: str | None,
@@ -86,6 +86,9 @@ def bench(
     They take turns, each in a process of its own, one at a time: it starts, draws a first picture,
     and then the ones that are timed. Before that, each starts once with empty caches. What is left
     out takes the first bundle's default. The first one is what the others are compared with.
+
+    A BUNDLE may be the Hub id of a repository that holds a bundle; --revision is that of these
+    bundles, and where there is none, of the model that --vs draws with.
     """
     from ..calib.bench_plot import plot_bench
     from ..calib.plot import require_plotting
@@ -104,14 +107,15 @@ def bench(
         cores=None if cores is None else read_cores(cores),
         limit=limit,
     )
-    drawing = resolve_drawing(bundles[0], prompt, steps, guidance, size, seed)
-    contestants = bundle_contestants(bundles, engines, effort.threads)
+    folders, revision = find_bundles(bundles, revision, token, offline)
+    drawing = resolve_drawing(folders[0], prompt, steps, guidance, size, seed)
+    contestants = bundle_contestants(folders, engines, effort.threads)
     if plot is not None:
         # Before anything is measured, not after.
         require_png_path(plot)
         require_plotting()
     if vs:
-        source = (bundles[0], against, (revision, token, offline))
+        source = (folders[0], against, (revision, token, offline))
         contestants += diffusers_contestants(vs, *source, effort.threads)
     with progress(quiet=as_json) as report:
         records = alternate(contestants, drawing, effort, report)

@@ -16,6 +16,25 @@ if TYPE_CHECKING:
     from ..runtimes.bench.options import Drawing
 
 
+def find_bundles(
+    bundles: Sequence[str], revision: str | None, token: str | None, offline: bool
+) -> tuple[list[Path], str | None]:
+    """The folders of bundles, and the revision that is left for the model they were made of.
+
+    A revision is that of the repositories of the Hub among them, where there are any.
+
+    Raises what `find_bundle` does.
+    """
+    from ..runtimes.hub import find_bundle, is_on_hub
+
+    wanted = [revision if is_on_hub(each) else None for each in bundles]
+    folders = [
+        find_bundle(each, revision=own, token=token, offline=offline)
+        for each, own in zip(bundles, wanted, strict=True)
+    ]
+    return folders, None if any(map(is_on_hub, bundles)) else revision
+
+
 def resolve_drawing(
     bundle: Path,
     prompt: str,

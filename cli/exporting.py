@@ -12,7 +12,7 @@ from ..core.checkpoint import Checkpoint
 from ..core.compare import gated_as
 from ..core.coreml_options import CoremlOptions
 from ..core.errors import ParityError
-from ..core.folder import require_vacant, whole_folder
+from ..core.folder import require_vacant, whole_file, whole_folder
 from ..core.formats import FORMATS
 from ..core.manifest import PARITY_NAME, Component, Manifest, load_manifest, save_manifest
 from ..core.options import OnnxOptions, VerifyOptions
@@ -76,6 +76,7 @@ def export_and_verify(
     with whole_folder(bundle, needed_bytes=prepared.bytes_needed, overwrite=overwrite) as staging:
         export_onnx(prepared, staging, report)
         verification = verify_staging(staging, checkpoint, verify, report) if verify else None
+        save_card(staging)
     return Exported(bundle, load_manifest(bundle), verification)
 
 
@@ -122,6 +123,7 @@ def export_coreml_and_verify(
         verification = None
         if not skip_verification:
             verification = _compare(staging, checkpoint, runs, report)
+        save_card(staging)
     return Exported(bundle, load_manifest(bundle), verification)
 
 
@@ -185,17 +187,38 @@ def _accepted(verification: Verification, staging: Path, instead: str) -> Verifi
     return verification
 
 
-def save_verification(verification: Verification, bundle: Path) -> None:
-    """Writes `parity.json`, `report.html`, and a manifest that carries the same record."""
+def save_verification(verification: Verification, bundle: Path, output: Path | None = None) -> None:
+    """Writes `parity.json` and `report.html`, and into the bundle what it says of itself.
+
+    Args:
+        verification: What was found.
+        bundle: The bundle; its manifest carries the record, its card the figures.
+        output: Another folder for the two files; the bundle is left as it is then.
+
+    Raises:
+        BundleError: Nothing can be written there.
+    """
     from ..runtimes.report.page import write_report
 
     manifest, data = load_manifest(bundle), verification.record.to_json()
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    (bundle / PARITY_NAME).write_text(text + "\n", encoding="utf-8")
+    folder = bundle if output is None else output
+    with whole_file(folder / PARITY_NAME, overwrite=True) as staging:
+        staging.write_text(text + "\n", encoding="utf-8")
     shapes = replace(manifest.shapes, tested=verification.tested)
     manifest = replace(manifest, parity=data, shapes=shapes)
-    write_report(bundle, manifest, verification.record, verification.pictures)
-    save_manifest(manifest, bundle)
+    name = bundle.absolute().name
+    write_report(folder, name, manifest, verification.record, verification.pictures)
+    if output is None:
+        save_manifest(manifest, bundle)
+        save_card(bundle)
+
+
+def save_card(bundle: Path) -> None:
+    """Writes the model card, which says what the manifest says and how to run the bundle."""
+    from ..runtimes.report.card import write_card
+
+    write_card(bundle, load_manifest(bundle))
 
 
 def require_parity(

@@ -10,7 +10,7 @@ from ..core.folder import require_vacant, whole_folder
 from ..core.manifest import MANIFEST_NAME, Manifest, check_files, load_manifest, save_manifest
 from ..core.options import VerifyOptions
 from ..core.tensorrt_options import TensorrtOptions
-from .exporting import Exported, require_reference, verify_staging
+from .exporting import Exported, require_reference, save_card, verify_staging
 from .progress import Report
 from .quantization import QuantizeRequest
 from .quantizing_tensorrt import quantized_options, request_key
@@ -66,6 +66,7 @@ def export_tensorrt_and_verify(
         manifest = load_manifest(staging)
         profile = prepared.profile
         add_engines(staging, manifest, options, prepared.gpus, profile, digest, report)
+        save_card(staging)
     return Exported(bundle, load_manifest(bundle), verification)
 
 
@@ -112,6 +113,7 @@ def engines_of_bundle(
     with whole_folder(bundle, needed_bytes=needed, overwrite=overwrite) as staging:
         manifest = at_best_size(copy_bundle(source, staging), profile)
         add_engines(staging, manifest, options, gpus, profile, None, report)
+        save_card(staging)
     return load_manifest(bundle)
 
 

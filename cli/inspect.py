@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.checkpoint import Checkpoint
+from ..core.errors import BundleError
 from ..core.folder import megabytes
 from ..core.manifest import (
     MANIFEST_NAME,
@@ -71,8 +72,9 @@ def inspect(
     it would fail here. Of a bundle, whose files are compared with their hashes: components, inputs
     and outputs, samplers, parity.
     """
-    if (Path(target) / MANIFEST_NAME).is_file():
-        _inspect_bundle(Path(target), as_json)
+    folder = _bundle_folder(target, revision, token, offline)
+    if folder is not None:
+        _inspect_bundle(folder, as_json)
         return
     require_export()
     from ..export.hub import HubOptions
@@ -120,6 +122,27 @@ def _plans(checkpoint: Checkpoint, summary: Summary, report: Report) -> Sequence
         report(f"planning {backend}", 0.0)
         plans.append(make_plan(backend, checkpoint, summary, machine))
     return plans
+
+
+def _bundle_folder(
+    target: str, revision: str | None, token: str | None, offline: bool
+) -> Path | None:
+    """The folder of a bundle, here or on the Hub; None where a model is named."""
+    from ..runtimes.hub import fetch_manifest, find_bundle, is_on_hub
+
+    if (Path(target) / MANIFEST_NAME).is_file():
+        return Path(target)
+    if not is_on_hub(target):
+        return None
+    try:
+        snapshot = fetch_manifest(target, revision=revision, token=token, offline=offline)
+    except BundleError:
+        # A model may still be in the cache, whose manifest nobody asked for; its reader says what
+        # is wrong.
+        return None
+    if snapshot is None:
+        return None
+    return find_bundle(target, revision=snapshot.name, token=token, offline=offline)
 
 
 def _inspect_bundle(bundle: Path, as_json: bool) -> None:

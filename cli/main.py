@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "verify": "verify:verify",
     "bench": "bench:bench",
     "inspect": "inspect:inspect",
+    "push": "push:push",
     "models": "models:models",
     "calibrate": "calibrate:calibrate",
     "sensitivity": "sensitivity:sensitivity",

@@ -10,6 +10,7 @@ import click
 
 from .common import (
     FOLDER,
+    hub_options,
     json_option,
     print_json,
     provider_option,
@@ -18,8 +19,8 @@ from .common import (
 from .progress import progress
 
 
-@click.command()
-@click.argument("bundle", type=FOLDER)
+@click.command(short_help="Draw PROMPT with BUNDLE, here or on the Hub.")
+@click.argument("bundle")
 @click.argument("prompt")
 @click.option(
     "-o", "--output", type=FOLDER, default="image.png", show_default=True, help="The PNG to write."
@@ -42,11 +43,12 @@ from .progress import progress
     is_flag=True,
     help="Hold one component in memory at a time, and weights of few bits as they are.",
 )
+@hub_options
 @runtime_option
 @provider_option
 @json_option
 def run(
-    bundle: Path,
+    bundle: str,
     prompt: str,
     output: Path,
     steps: int | None,
@@ -63,11 +65,14 @@ def run(
     control_scale: float | None,
     threads: int | None,
     low_memory: bool,
+    revision: str | None,
+    token: str | None,
+    offline: bool,
     runtime: str | None,
     provider: str | None,
     as_json: bool,
 ) -> None:
-    """Draw PROMPT with BUNDLE.
+    """Draw PROMPT with BUNDLE, a folder or the Hub id of a repository that holds a bundle.
 
     What is left out takes the bundle's default. A seed gives the picture that the same seed gives
     in diffusers. Several images are numbered: image-0.png, image-1.png, …
@@ -75,6 +80,7 @@ def run(
     With --init, the picture is encoded and noised, and the last steps are run, as many as
     --strength says; it is drawn at its own size, rounded down, unless --size says otherwise.
     """
+    from ..runtimes.hub import find_bundle
     from ..runtimes.image import require_png_path, save_png, to_images
     from ..runtimes.picture import read_picture
     from ..runtimes.pipeline import Pipeline
@@ -99,11 +105,12 @@ def run(
         control=None if control is None else read_picture(control),
         control_scale=control_scale,
     )
+    folder = find_bundle(bundle, revision=revision, token=token, offline=offline)
     warnings.showwarning = _show_warning
     with progress(quiet=as_json) as report:
         report("loading", 0.0)
         with Pipeline.load(
-            bundle, runtime=runtime, provider=provider, threads=threads, low_memory=low_memory
+            folder, runtime=runtime, provider=provider, threads=threads, low_memory=low_memory
         ) as pipeline:
             for step in pipeline.generate(request):
                 report("denoising", (step.index + 1) / step.total)

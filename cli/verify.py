@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from ..core.checkpoint import Checkpoint
-from ..core.errors import BundleError
-from ..core.manifest import Manifest, check_files, load_manifest
+from ..core.errors import OptionError
+from ..core.folder import require_vacant, require_vacant_file
+from ..core.junit import write_junit
+from ..core.manifest import MANIFEST_NAME, check_files, load_manifest
 from ..core.options import VerifyOptions
 from .common import (
     FOLDER,
@@ -22,12 +23,25 @@ from .common import (
 )
 from .engines import say_not_executed
 from .progress import progress
-from .source import source_options
+from .verifying import load_reference, machine
 from .world import captions_to_draw, print_quality, with_quality
 
 
 @click.command(short_help="Compare BUNDLE with diffusers, in figures and pictures.")
-@click.argument("bundle", type=FOLDER)
+@click.argument("bundle")
+@click.option(
+    "-o",
+    "--output",
+    type=FOLDER,
+    metavar="DIR",
+    help="Where to write parity.json and report.html, in the place of the bundle.",
+)
+@click.option(
+    "--junit",
+    type=FOLDER,
+    metavar="FILE",
+    help="Also write the gates as tests in JUnit XML, which continuous integration reads.",
+)
 @click.option("--against", metavar="MODEL", help="The reference; else what the bundle was made of.")
 @click.option("--steps", type=int, default=4, show_default=True, help="Denoising steps.")
 @click.option("--prompt", "prompts", multiple=True, help="A prompt to compare; may be repeated.")
@@ -44,7 +58,9 @@ from .world import captions_to_draw, print_quality, with_quality
 @provider_option
 @json_option
 def verify(
-    bundle: Path,
+    bundle: str,
+    output: Path | None,
+    junit: Path | None,
     against: str | None,
     steps: int,
     prompts: tuple[str, ...],
@@ -64,8 +80,11 @@ def verify(
     A bundle of the demo model also draws captions that training never saw, and its pictures are
     scored: colour, shape, count, position.
 
-    Writes parity.json and report.html, a page with pictures and figures, into the bundle. Exits
-    with status 3 where a gate fails.
+    Writes parity.json and report.html, a page with pictures and figures, into the bundle, whose
+    model card says the same. Exits with status 3 where a gate fails.
+
+    BUNDLE may be the Hub id of a repository that holds a bundle; then --output is needed, and
+    --revision is that of the bundle, else of the reference.
     """
     height, width = size or (None, None)
     options = VerifyOptions(
@@ -76,38 +95,52 @@ def verify(
         width=width,
         guidance=guidance,
     )
-    manifest = load_manifest(bundle)
+    from ..runtimes.hub import find_bundle, is_on_hub
+
+    if junit is not None:
+        # Before minutes of comparing, not after.
+        require_vacant_file(junit, overwrite=True)
+    if output is not None:
+        require_vacant(output, overwrite=True)
+    on_hub = is_on_hub(bundle)
+    if on_hub and output is None:
+        raise _nowhere_to_write(bundle)
+    own = revision if on_hub else None
+    folder = find_bundle(bundle, revision=own, token=token, offline=offline)
+    manifest = load_manifest(folder)
+    # The files of the Hub's cache are links; what they lead to has the hash for its name.
+    if output is None and (folder / MANIFEST_NAME).is_symlink():
+        raise _nowhere_to_write(bundle)
     require_export()
-    from ..export.hub import HubOptions
-    from ..export.load import load_checkpoint
     from ..runtimes.verify import verify_bundle
     from .exporting import require_parity, save_verification
 
     with progress(quiet=as_json) as report:
         report("checking files", 0.0)
-        check_files(manifest, bundle)
-        hub = HubOptions(revision or manifest.source.revision, token, offline)
-        model = against or manifest.source.model
-        checkpoint = load_checkpoint(model, hub, source_options(manifest, against))
-        if against is None:
-            _require_same_weights(manifest, checkpoint)
+        check_files(manifest, folder)
+        wanted = None if on_hub else revision
+        checkpoint = load_reference(
+            manifest, against, revision=wanted, token=token, offline=offline
+        )
         captions = captions_to_draw(checkpoint, captions, manifest.backend)
         verification = verify_bundle(
-            bundle, checkpoint, options, report, runtime=runtime, provider=provider
+            folder, checkpoint, options, report, runtime=runtime, provider=provider
         )
         if captions:
             ran = verification.record.runtime
             verification, _ = with_quality(
                 verification,
-                bundle,
+                folder,
                 checkpoint,
                 captions,
                 report,
                 runtime=ran["engine"],
                 provider=ran["provider"],
             )
-    save_verification(verification, bundle)
+    save_verification(verification, folder, output)
     record = verification.record
+    if junit is not None:
+        write_junit(record, folder.absolute().name, machine(), junit)
     if as_json:
         print_json(record.to_json())
     else:
@@ -119,11 +152,8 @@ def verify(
     require_parity(record, "the bundle does not draw what the reference draws")
 
 
-def _require_same_weights(manifest: Manifest, checkpoint: Checkpoint) -> None:
-    from ..export.weights import weight_hashes
-
-    if weight_hashes(checkpoint) != dict(manifest.source.weights_sha256):
-        raise BundleError(
-            f"'{checkpoint.model}' now has other weights than the bundle was made of; export "
-            "again, or name the reference with --against."
-        )
+def _nowhere_to_write(bundle: str) -> OptionError:
+    return OptionError(
+        f"'{bundle}' lies in the Hub's cache, which is not written to; name a folder for "
+        "parity.json and report.html with --output."
+    )

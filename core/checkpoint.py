@@ -79,6 +79,7 @@ class Checkpoint:
         random_weights: True where the weights were made up.
         control: How a picture steers the pipeline, or None where it has no ControlNet.
         licence: Licence of the weights as its card names it, or None where none is known.
+        licence_link: Where that card says that the licence can be read, or None.
     """
 
     model: str
@@ -99,6 +100,7 @@ class Checkpoint:
     random_weights: bool = False
     control: ControlSource | None = None
     licence: str | None = None
+    licence_link: str | None = None
 
     @property
     def text_encoders(self) -> tuple[str, ...]:

@@ -63,6 +63,10 @@ class RunError(KdexportError):
     """An engine failed, was fed or gave what the model's contract forbids, or is closed."""
 
 
+class HubError(KdexportError):
+    """The Hugging Face Hub cannot be reached, or does not take what is sent to it."""
+
+
 class ParityError(KdexportError):
     """The exported model does not draw what the reference draws."""
 

@@ -21,10 +21,10 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @contextmanager
 def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a temporary sibling of `target`, renamed to it when the block ends without an error.
+    """Yields a folder in a temporary sibling of `target`, which takes its place at the end.
 
-    On any exception, an interrupt included, the temporary folder is removed and an earlier
-    `target` is left as it was.
+    It has the name of `target`, for what is written may say it. On any exception, an interrupt
+    included, it is removed and an earlier `target` is left as it was.
 
     Args:
         target: The folder to make; its parents are created.
@@ -39,8 +39,11 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
     target = Path(target).absolute()
     require_vacant(target, overwrite)
     with _staged(target, needed_bytes) as staging:
-        yield staging
-        _swap(staging, target)
+        made = staging / target.name
+        made.mkdir()
+        made.chmod(0o755)
+        yield made
+        _swap(made, target)
 
 
 @contextmanager
@@ -120,6 +123,14 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 def megabytes(count: int) -> str:
     """Bytes in MB, or in GB from a thousand MB on."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes a hard link where both lie on one volume, else a copy: weights are gigabytes."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def user_cache() -> Path:

@@ -24,6 +24,9 @@ from .sampler import Sampler
 MANIFEST_NAME = "manifest.json"
 PARITY_NAME = "parity.json"
 REPORT_NAME = "report.html"
+CARD_NAME = "README.md"
+# What the commands of a card call the bundle; `kdexport push` puts the repository's id there.
+CARD_PLACEHOLDER = "path/to/bundle"
 # What TensorRT for RTX compiled on this machine; no part of the bundle.
 RUNTIME_CACHE = ".rtx_cache"
 SCHEMA_VERSION = 1
@@ -323,6 +326,7 @@ class SourceRecord:
         controlnet: The ControlNet that was added to the pipeline, as the user named it, or None.
         clip_skip: Last layers of the text encoders that prompts skip, or None.
         licence: Licence of the weights as the model's card names it, or None where none is known.
+        licence_link: Where that card says that the licence can be read, or None.
     """
 
     model: str
@@ -338,6 +342,7 @@ class SourceRecord:
     controlnet: str | None = None
     clip_skip: int | None = None
     licence: str | None = None
+    licence_link: str | None = None
 
 
 @dataclass(frozen=True)
@@ -357,7 +362,8 @@ class Manifest:
         shapes: The sizes allowed.
         defaults: What a run uses by default.
         samplers: The compiled samplers, the model's own first.
-        files: Every file but the manifest and the parity record, which `verify` may replace.
+        files: Every file but the manifest, and the parity record, its report and the model card,
+            which `verify` may replace.
         parity: The record that `verify` wrote, or None where it was skipped.
         control: How a picture steers a run, or None where the bundle has no ControlNet.
         guidance_embedding: Size of the guidance embedding that the U-Net takes instead of a
@@ -448,9 +454,9 @@ def save_manifest(manifest: Manifest, bundle: Path) -> None:
 def record_files(bundle: Path) -> tuple[FileRecord, ...]:
     """Hashes every file below `bundle`, in path order.
 
-    Left out are the manifest, the parity record, its report and what a runtime keeps there.
+    Left out are the manifest, what `verify` may replace, and what a runtime keeps there.
     """
-    unrecorded = (MANIFEST_NAME, PARITY_NAME, REPORT_NAME, RUNTIME_CACHE)
+    unrecorded = (MANIFEST_NAME, PARITY_NAME, REPORT_NAME, CARD_NAME, RUNTIME_CACHE)
     paths = sorted(path for path in bundle.rglob("*") if path.is_file())
     return tuple(
         FileRecord(path.relative_to(bundle).as_posix(), sha256_of(path), path.stat().st_size)

@@ -34,6 +34,12 @@ class ComponentCheck:
     difference: Difference
     passed: bool
 
+    @property
+    def told(self) -> str:
+        """What was found, where, and what was needed."""
+        found = _figures(self.difference)
+        return f"{self.role} {self.output} at {self.case}: {found}, needed {self.gate}"
+
 
 @dataclass(frozen=True)
 class StepCheck:
@@ -66,6 +72,12 @@ class ImageCheck:
     passed: bool
     broken: str | None = None
 
+    @property
+    def told(self) -> str:
+        """What was found, where, and what was needed."""
+        figures = [f"PSNR {each.psnr_db:.1f} dB" for each in self.images]
+        return f"image at {self.case}: {self.broken or ', '.join(figures)}, needed {self.gate}"
+
 
 @dataclass(frozen=True)
 class QualityCheck:
@@ -88,6 +100,13 @@ class QualityCheck:
     unlike: int
     gate: str
     passed: bool
+
+    @property
+    def told(self) -> str:
+        """What was found, and what was needed."""
+        ours, theirs = self.bundle["overall"], self.reference["overall"]
+        found = f"{100 * ours:.1f} of 100 against {100 * theirs:.1f}"
+        return f"captions: {found}, needed {self.gate}"
 
 
 @dataclass(frozen=True)
@@ -127,24 +146,9 @@ class ParityRecord:
 
     def failures(self) -> tuple[str, ...]:
         """Each failed gate in a few words."""
-        parts = [
-            f"{check.role} {check.output} at {check.case}: {_figures(check.difference)}, "
-            f"needed {check.gate}"
-            for check in self.components
-            if not check.passed
-        ]
-        for run in self.runs:
-            if not run.passed:
-                figures = [f"PSNR {each.psnr_db:.1f} dB" for each in run.images]
-                found = run.broken or ", ".join(figures)
-                parts.append(f"image at {run.case}: {found}, needed {run.gate}")
-        if self.quality and not self.quality.passed:
-            ours, theirs = self.quality.bundle["overall"], self.quality.reference["overall"]
-            parts.append(
-                f"captions: {100 * ours:.1f} of 100 against {100 * theirs:.1f}, needed "
-                f"{self.quality.gate}"
-            )
-        return tuple(parts)
+        quality = () if self.quality is None else (self.quality,)
+        checks = (*self.components, *self.runs, *quality)
+        return tuple(check.told for check in checks if not check.passed)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""

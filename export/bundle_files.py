@@ -37,6 +37,7 @@ def source_record(checkpoint: Checkpoint) -> SourceRecord:
         controlnet=checkpoint.control.model if checkpoint.control else None,
         clip_skip=checkpoint.clip_skip,
         licence=checkpoint.licence,
+        licence_link=checkpoint.licence_link,
     )
 
 

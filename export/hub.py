@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import errors, snapshot_download
+from huggingface_hub import snapshot_download
 
 from ..core.errors import CheckpointError
+from ..core.hub import download_errors, is_repository_id
+from ..core.manifest import CARD_NAME
 from ..core.weight_files import PICKLES, SAFETENSORS, weight_file_names
-from .model_card import CARD_NAME
-
-_REPOSITORY = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 # Configs, tokenizers and the card, but none of what only diffusers' safety checker needs.
 _CONFIGS = ("*.json", "*/merges.txt", "*/vocab.txt", CARD_NAME)
@@ -129,12 +127,13 @@ def _snapshot(
     ignored: Iterable[str],
 ) -> Path:
     """Downloads what fits `patterns`; raises `CheckpointError` saying why it could not."""
-    if not _REPOSITORY.match(repository):
+    if not is_repository_id(repository):
         raise CheckpointError(
             f"'{repository}' is neither a folder nor a Hub id (owner/name) nor zoo:NAME; "
             "`kdexport models` lists the known ones."
         )
-    try:
+    instead = "name a folder that holds the pipeline"
+    with download_errors(CheckpointError, repository, revision, offline, instead):
         return Path(
             snapshot_download(
                 repository,
@@ -145,25 +144,3 @@ def _snapshot(
                 ignore_patterns=list(ignored),
             )
         )
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"'{repository}' is gated: accept its licence on the Hub and pass --token."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"'{repository}' has no revision '{revision}'.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"There is no '{repository}' on the Hub, or it is private; check the id or pass "
-            "--token."
-        ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        reason = "is not in the local cache" if offline else "cannot be downloaded (no network)"
-        raise CheckpointError(
-            f"'{repository}' {reason}; connect to the network once, or name a folder that holds "
-            "the pipeline."
-        ) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise CheckpointError(
-            f"The Hub did not deliver '{repository}' ({type(error).__name__}); try again or name "
-            "a folder that holds the pipeline."
-        ) from error

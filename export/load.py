@@ -23,6 +23,7 @@ from .demo import DEMO_MODELS, with_demo_settings
 from .hub import HubOptions, download, download_configs
 from .json_file import read_json
 from .make import made_checkpoint
+from .model_card import card_licence_link
 from .pipeline_folder import (
     CLASSES,
     INDEX_NAME,
@@ -105,11 +106,13 @@ def _assemble(model: str, hub: HubOptions, extra: ModelOptions) -> Checkpoint:
         )
     base = _read_base(extra.base, model, hub, extra, without=(*found, *_replaced(extra)))
     parts = {name: _student_part(path, name, base) for name, path in found.items()}
+    own = licence_of(folder, model)
     whole = replace(
         base,
         revision=revision,
         components={**base.components, **parts},
-        licence=licence_of(folder, model) or base.licence,
+        licence=own or base.licence,
+        licence_link=card_licence_link(folder, model, revision) if own else base.licence_link,
     )
     require_known_unet(whole.component("unet").config, model, whole.pipeline_class)
     require_matching_text(whole)
@@ -136,6 +139,7 @@ def _assemble_single_file(
         revision=None,
         components=parts,
         licence=None,  # The file's own, which no card beside it tells.
+        licence_link=None,
         random_weights=base is not None and base.random_weights and not held.issuperset(parts),
     )
 

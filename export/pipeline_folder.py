@@ -11,7 +11,7 @@ from ..core.errors import CheckpointError, choices
 from .controlnets import is_controlled
 from .json_file import read_json
 from .make import made_of
-from .model_card import card_licence
+from .model_card import card_licence, card_licence_link
 from .zoo import zoo_match
 
 INDEX_NAME = "model_index.json"
@@ -100,6 +100,7 @@ def read_checkpoint(
         },
         random_weights=made_up,
         licence=None if made_up else licence_of(folder, model),
+        licence_link=None if made_up else card_licence_link(folder, model, revision),
     )
 
 

@@ -20,6 +20,7 @@ from ..core.sampler import Sampler, SamplerTable
 from .components import Components
 from .conditioning import Conditioning
 from .denoise import Step
+from .hub import find_bundle
 from .image import to_images
 from .loop import Loop
 from .picture import Picture
@@ -66,11 +67,15 @@ class Pipeline:
         threads: int | None = None,
         low_memory: bool = False,
         check: bool = True,
+        revision: str | None = None,
+        token: str | None = None,
+        offline: bool = False,
     ) -> Pipeline:
         """Loads a bundle.
 
         Args:
-            bundle: The folder with `manifest.json`.
+            bundle: The folder with `manifest.json`; or, as a string, `owner/name` of a repository
+                of the Hugging Face Hub that holds a bundle, where there is no such folder.
             runtime: The engine, a key of `runtimes.registry.RUNTIMES`; None takes the one that
                 reads such bundles here, which for a TensorRT bundle is that of its engines where
                 there is an NVIDIA GPU, and ONNX Runtime elsewhere, with a warning.
@@ -83,17 +88,21 @@ class Pipeline:
                 for the price of turning them into floats in every step.
             check: Compare the SHA-256 of every file with the manifest. Where that is left out, ONNX
                 Runtime does not look for what an earlier program made of these files, either.
+            revision: Branch, tag or commit of the repository; None takes the default branch.
+            token: Access token of the Hub, or None for the one that is logged in.
+            offline: Use only what the Hub's cache holds.
 
         Raises:
-            BundleError: No bundle, a changed or missing file, or one for another runtime.
-            OptionError: No such runtime or provider.
+            BundleError: No bundle, a changed or missing file, or one for another runtime; or the
+                Hub does not deliver it.
+            OptionError: No such runtime or provider, or a revision of a folder.
             DependencyError: The engine's package is not installed.
             ProviderError: The provider is not available.
             RunError: The engine cannot load a component.
         """
-        folder = Path(bundle)
         if runtime is not None:
             require_runtime(runtime)
+        folder = find_bundle(bundle, revision=revision, token=token, offline=offline)
         manifest = load_manifest(folder)
         engine = Engine.choose(manifest, folder, runtime, provider, threads)
         engine = replace(engine, low_memory=low_memory, cached=check)

@@ -128,6 +128,12 @@ def micro() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def stand_in_hub() -> ModuleType:
+    """A Hub on this machine, see `stand_in_hub.py`."""
+    return _beside("stand_in_hub")
+
+
+@pytest.fixture(scope="session")
 def ldm() -> ModuleType:
     """The writer of single-file checkpoints, see `ldm.py`."""
     return _beside("ldm")

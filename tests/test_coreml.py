@@ -58,6 +58,10 @@ def test_a_pipeline(plain):
         *("VAEDecoder.mlpackage", "VAEEncoder.mlpackage"),
     }
     manifest = load_manifest(plain)
+    card = (plain / "README.md").read_text()
+    assert 'license: "mit"' in card
+    assert "- coreml\n" in card
+    assert "kdexport's own evaluator" in card
     assert manifest.backend == "coreml"
     assert manifest.parity["passed"]
     assert manifest.parity["runtime"] == {"engine": "mil", "provider": "cpu"}

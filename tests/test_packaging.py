@@ -83,7 +83,7 @@ def run_python(code: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["kdexport", "kdexport.cli.main"])
+@pytest.mark.parametrize("module", ["kdexport", "kdexport.cli.main", "kdexport.testing"])
 def test_import_is_light(module: str, tmp_path: Path) -> None:
     loaded = run_python(f"import sys, {module}; print(*sys.modules)", tmp_path).split()
     assert module in loaded

@@ -48,6 +48,9 @@ def test_engines_beside_the_onnx_files(bundle):
         assert (bundle / engine.file).stat().st_size > 1000
     assert manifest.parity["passed"]
     assert "not executed" in manifest.parity["runtime"]["tensorrt"]
+    card = (bundle / "README.md").read_text()
+    assert "engines were not executed" in card
+    assert "| `unet.sm89.rtx.engine` | sm\\_89" in card
     (unet,) = (each for each in manifest.engines if each.role == "unet")
     smallest, _, largest = unet.profile["sample"]
     # With guidance or without.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import BundleError
+from ...core.folder import link_or_copy
 from ...core.gpus import Gpu
 from ...core.guidance import is_guided
 from ...core.manifest import (
@@ -63,7 +63,7 @@ def copy_bundle(source: Path, staging: Path) -> Manifest:
             continue
         target = staging / record.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(source / record.path, target)
+        link_or_copy(source / record.path, target)
     if manifest.parity is not None:
         # It holds for these files, whoever runs them.
         shutil.copyfile(source / PARITY_NAME, staging / PARITY_NAME)
@@ -179,11 +179,3 @@ def _build(bundle: Path, request: EngineRequest, version: str, report: Report) -
 
 def _tuned(device: str | None) -> dict[str, str]:
     return {} if device is None else {"tuned on": device}
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link where both lie on one volume, else a copy: weights are gigabytes."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -12,12 +12,13 @@ from .view import Pictures, report_view
 
 
 def write_report(
-    bundle: Path, manifest: Manifest, record: ParityRecord, pictures: Pictures
+    folder: Path, bundle: str, manifest: Manifest, record: ParityRecord, pictures: Pictures
 ) -> Path:
-    """Writes `report.html` into a bundle, or replaces it; the file needs nothing beside it.
+    """Writes `report.html` into a folder, or replaces it; the file needs nothing beside it.
 
     Args:
-        bundle: The bundle.
+        folder: Where it lies, the bundle or another.
+        bundle: The bundle's name.
         manifest: Its manifest.
         record: What a verification of it found.
         pictures: For each run that did not break off, the bundle's pictures and the reference's,
@@ -26,8 +27,8 @@ def write_report(
     Returns:
         The file.
     """
-    page = render("report.html.j2", report_view(manifest, bundle.absolute().name, record, pictures))
-    file = bundle / REPORT_NAME
+    page = render("report.html.j2", report_view(manifest, bundle, record, pictures))
+    file = folder / REPORT_NAME
     with whole_file(file, overwrite=True) as staging:
         staging.write_text(page, encoding="utf-8")
     return file

@@ -320,3 +320,19 @@ def test_debug_shows_the_traceback(tmp_path):
 
     with pytest.raises(BundleError):
         main(["--debug", "run", str(tmp_path), "a cat"])
+
+
+def test_a_card_says_what_is_known(capsys, bundle, micro_bundle, copy):
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: kdexport\n")
+    assert "**Passed**" in card
+    assert "The weights are random" in card
+    assert "Not verified" in (micro_bundle / "README.md").read_text()
+    # The report has the bundle's name, not that of the folder that it was made in.
+    assert "kdexport verify bundle --steps" in (bundle / "report.html").read_text()
+    recorded = json.loads((bundle / "manifest.json").read_text())["files"]
+    assert "README.md" not in {each["path"] for each in recorded}
+    # Nobody's edits make a bundle a damaged one, and verify writes the card anew.
+    (copy / "README.md").write_text("mine")
+    assert call(capsys, "verify", copy, "--steps", 1)[0] == 0
+    assert "**Passed**" in (copy / "README.md").read_text()

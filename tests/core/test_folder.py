@@ -26,6 +26,7 @@ def test_appears_whole_with_its_parents(tmp_path):
     target = tmp_path / "a" / "b" / "out"
     with whole_folder(target) as staging:
         (staging / "new").write_text("new")
+        assert staging.name == "out"
         assert not target.exists()
     assert entries(target) == ["new"]
     assert entries(target.parent) == ["out"]

@@ -6,7 +6,7 @@ import pytest
 from kdexport.core.errors import CheckpointError
 from kdexport.core.options import ModelOptions
 from kdexport.export.load import load_checkpoint
-from kdexport.export.model_card import card_licence
+from kdexport.export.model_card import card_licence, card_licence_link
 from kdexport.export.pipeline_folder import licence_of
 
 
@@ -25,6 +25,23 @@ def test_of_a_card(tmp_path, card, licence):
     if card is not None:
         (tmp_path / "README.md").write_text(card)
     assert card_licence(tmp_path) == licence
+
+
+@pytest.mark.parametrize(
+    ("link", "revision", "found"),
+    [
+        ("https://a.example/licence", None, "https://a.example/licence"),
+        ("LICENSE.md", "abc", "https://huggingface.co/o/m/blob/abc/LICENSE.md"),
+        ("a licence", "abc", "https://huggingface.co/o/m/blob/abc/a%20licence"),
+        ("LICENSE.md", None, None),
+        ("javascript:alert(1)", "abc", None),
+        ("[1]", "abc", None),
+        ("' '", "abc", None),
+    ],
+)
+def test_where_a_licence_can_be_read(tmp_path, link, revision, found):
+    (tmp_path / "README.md").write_text(f"---\nlicense: other\nlicense_link: {link}\n---\n")
+    assert card_licence_link(tmp_path, "o/m", revision) == found
 
 
 @pytest.mark.parametrize("card", [b"---\nlicense: [\n---\n", b"---\n- a\n---\n", b"\xff\xfe\x00"])

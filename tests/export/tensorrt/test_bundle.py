@@ -1,6 +1,7 @@
 """Bundles with engines."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -44,7 +45,7 @@ def test_copies_where_there_are_no_links(source, tmp_path, monkeypatch):
     def refuse(*paths):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(module.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     staging = tmp_path / "staging"
     staging.mkdir()
     manifest = copy_bundle(source, staging)

@@ -34,7 +34,7 @@ def shoot(file, picture, width, height, dark=False):
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 500])
 def test_is_shown_without_complaint(tmp_path, manifest, found, width, dark):
-    file = write_report(tmp_path, manifest, *found())
+    file = write_report(tmp_path, "b", manifest, *found())
     said, shot = shoot(file, tmp_path / "shot.png", width, 1600, dark)
     assert said == []
     assert shot.shape == (1600, width, 3)
@@ -49,7 +49,7 @@ def test_is_shown_without_complaint(tmp_path, manifest, found, width, dark):
 
 def test_a_failing_case(tmp_path, manifest, found):
     record, pictures = found(errors=(0.0, 1e-2), levels=(60,), broken="NaN at call 3")
-    file = write_report(tmp_path, manifest, record, pictures)
+    file = write_report(tmp_path, "b", manifest, record, pictures)
     said, shot = shoot(file, tmp_path / "s.png", 900, 900)
     assert said == []
     top = shot[14:120].reshape(-1, 3).mean(axis=0)

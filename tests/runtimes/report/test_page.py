@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
 
 def page(tmp_path, manifest, record, pictures):
-    return Page(write_report(tmp_path, manifest, record, pictures).read_text(encoding="utf-8"))
+    return Page(write_report(tmp_path, "b", manifest, record, pictures).read_text(encoding="utf-8"))
 
 
 def test_a_verdict_and_everything_behind_it(tmp_path, manifest, found):

@@ -1,0 +1,64 @@
+"""What `kdexport verify` and `kdexport.testing` do alike: a bundle and its reference, found."""
+
+from __future__ import annotations
+
+from ..core.checkpoint import Checkpoint
+from ..core.errors import BundleError
+from ..core.manifest import Manifest
+from .source import source_options
+
+
+def load_reference(
+    manifest: Manifest,
+    against: str | None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    offline: bool = False,
+) -> Checkpoint:
+    """The model that a bundle is compared with.
+
+    Args:
+        manifest: Of the bundle.
+        against: The model, or None for the one that the bundle was made of.
+        revision: Its branch, tag or commit on the Hub; None takes what the manifest says.
+        token: Access token of the Hub, or None for the one that is logged in.
+        offline: Use only what the Hub's cache holds.
+
+    Raises:
+        CheckpointError: The model cannot be found or understood.
+        BundleError: It is the model that the bundle was made of, and has other weights now.
+    """
+    from ..export.hub import HubOptions
+    from ..export.load import load_checkpoint
+
+    hub = HubOptions(revision or manifest.source.revision, token, offline)
+    model = against or manifest.source.model
+    checkpoint = load_checkpoint(model, hub, source_options(manifest, against))
+    if against is None:
+        _require_same_weights(manifest, checkpoint)
+    return checkpoint
+
+
+def machine() -> dict[str, str]:
+    """What ran a verification, for those who read its figures elsewhere."""
+    import platform
+
+    from .. import __version__
+
+    return {
+        "kdexport": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "machine": platform.machine(),
+    }
+
+
+def _require_same_weights(manifest: Manifest, checkpoint: Checkpoint) -> None:
+    from ..export.weights import weight_hashes
+
+    if weight_hashes(checkpoint) != dict(manifest.source.weights_sha256):
+        raise BundleError(
+            f"'{checkpoint.model}' now has other weights than the bundle was made of; export "
+            "again, or name the reference with --against."
+        )
