@@ -150,7 +150,10 @@ def _snapshot(
             f"'{repository}' is gated: accept its licence on the Hub and pass --token."
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"'{repository}' has no revision '{revision}'.") from error
+        raise CheckpointError(
+            f"'{repository}' has no revision '{revision}'; name a branch, tag or commit that it "
+            "has, or leave --revision out."
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise CheckpointError(
             f"There is no '{repository}' on the Hub, or it is private; check the id or pass "
