@@ -127,7 +127,10 @@ def read_table(file: Path) -> SensitivityTable:
             "`kdexport sensitivity`."
         ) from error
     except ValueError as error:
-        raise RecipeError(f"The sensitivity table '{file}' is not valid JSON: {error}.") from error
+        raise RecipeError(
+            f"The sensitivity table '{file}' is not valid JSON: {error}; make one with `kdexport "
+            "sensitivity`."
+        ) from error
     version = data.pop(_VERSION_KEY, None) if isinstance(data, dict) else None
     if isinstance(version, int) and version > TABLE_VERSION:
         raise RecipeError(

@@ -142,7 +142,9 @@ def _read_latents(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise OptionError(f"'{path}' is no .npy file of numbers ({error}).") from error
+        raise OptionError(
+            f"'{path}' is no .npy file of numbers ({error}); name one that numpy.save wrote."
+        ) from error
 
 
 def _paths(output: Path, count: int) -> list[Path]:

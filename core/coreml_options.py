@@ -80,7 +80,10 @@ class CoremlOptions:
                 f"{' or '.join(_SLICED)}."
             )
         if self.rows not in (None, 1, 2):
-            raise OptionError(f"The U-Net's batch has 1 or 2 rows, not {self.rows}.")
+            raise OptionError(
+                f"The U-Net's batch has 1 or 2 rows, not {self.rows}; choose --guidance-batch 1 or "
+                "2, or leave it out."
+            )
         if self.quantization is not None:
             if self.precision == "fp32":
                 raise OptionError("Compressed weights become float16; choose the precision fp16.")

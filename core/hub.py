@@ -20,7 +20,8 @@ _PACKAGES = ("huggingface_hub", "hf_xet", "httpx", "httpcore", "requests", "urll
 # Class of an error to what it means for a download; the first that fits.
 _DOWNLOADS = {
     "GatedRepoError": "'{repository}' is gated: accept its licence on the Hub and pass --token.",
-    "RevisionNotFoundError": "'{repository}' has no revision '{revision}'.",
+    "RevisionNotFoundError": "'{repository}' has no revision '{revision}'; name a branch, "
+    "tag or commit that it has, or leave --revision out.",
     "RepositoryNotFoundError": "There is no '{repository}' on the Hub, or it is private; check "
     "the id, pass --token, or {instead}.",
     "LocalEntryNotFoundError": "'{repository}' {unreachable}; connect to the network once, or "

@@ -223,9 +223,15 @@ def read_recipe(file: Path) -> Recipe:
     try:
         data = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"The recipe '{file}' cannot be read: {error.strerror}.") from error
+        raise RecipeError(
+            f"The recipe '{file}' cannot be read: {error.strerror}; name another, or make one with "
+            "`kdexport quantize`."
+        ) from error
     except ValueError as error:
-        raise RecipeError(f"The recipe '{file}' is not valid JSON: {error}.") from error
+        raise RecipeError(
+            f"The recipe '{file}' is not valid JSON: {error}; mend it, or make one with `kdexport "
+            "quantize`."
+        ) from error
     if not isinstance(data, dict) or not data:
         raise RecipeError(
             f"The recipe '{file}' must be a JSON object of weights and their bits, for example "

@@ -168,7 +168,8 @@ def _require_plain(attn: Any, attention_mask: Tensor | None) -> None:
         unusual.append("attention_mask")
     if unusual:
         raise CheckpointError(
-            f"An attention layer uses {', '.join(unusual)}, which kdexport cannot export."
+            f"An attention layer uses {', '.join(unusual)}, which kdexport cannot export; choose "
+            "another model, or report this one."
         )
 
 

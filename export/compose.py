@@ -85,7 +85,9 @@ def single_file_parts(
     others = {} if base is None else base.components
     missing = {*described.components} - {*held} - {*others} - {*replaced}
     if "unet" not in held:
-        raise CheckpointError(f"'{file}' holds no U-Net that kdexport knows.")
+        raise CheckpointError(
+            f"'{file}' holds no U-Net that kdexport knows; name a file that holds a whole model."
+        )
     if missing:
         raise CheckpointError(
             f"'{file}' holds no {choices(sorted(missing))}; name a pipeline that does with --base."

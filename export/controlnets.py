@@ -71,12 +71,13 @@ def require_known_controlnet(config: Mapping[str, Any], name: str) -> None:
         if config.get(option, allowed) != allowed:
             raise CheckpointError(
                 f"The ControlNet '{name}' sets {option} to {config[option]!r}, which kdexport "
-                f"cannot export; only {allowed!r} is supported."
+                f"cannot export; choose a ControlNet where it is {allowed!r}."
             )
     if config.get("addition_embed_type") not in (None, "text_time"):
         raise CheckpointError(
             f"The ControlNet '{name}' sets addition_embed_type to "
-            f"{config['addition_embed_type']!r}; only null and 'text_time' are supported."
+            f"{config['addition_embed_type']!r}, which kdexport cannot export; choose a "
+            "ControlNet where it is null or 'text_time'."
         )
 
 

@@ -70,8 +70,8 @@ def read_checkpoint(
     pipeline_class = index.get("_class_name")
     if pipeline_class not in FAMILIES:
         raise CheckpointError(
-            f"'{model}' is a {pipeline_class}, which kdexport cannot export; it exports "
-            f"{choices(FAMILIES)}."
+            f"'{model}' is a {pipeline_class}, which kdexport cannot export; choose a model that "
+            f"is a {choices(FAMILIES)}."
         )
     family = FAMILIES[pipeline_class]
     made_up = random_weights or made_of(index) is not None
@@ -132,7 +132,7 @@ def read_part(folder: Path, name: str, library: str, class_name: str) -> Compone
     if class_name not in CLASSES[name]:
         raise CheckpointError(
             f"The '{name}' in '{folder.parent}' is a {class_name}, which kdexport cannot export; "
-            f"it exports {choices(CLASSES[name])}."
+            f"choose a model with {choices(CLASSES[name])} in its place."
         )
     config = read_json(folder / "config.json", f"a {class_name}")
     return ComponentSource(name, library, class_name, folder, config)
@@ -144,7 +144,7 @@ def require_known_unet(config: Mapping[str, Any], model: str, pipeline_class: st
         if config.get(option, allowed) != allowed:
             raise CheckpointError(
                 f"The U-Net of '{model}' sets {option} to {config[option]!r}, which kdexport "
-                f"cannot export; only {allowed!r} is supported."
+                f"cannot export; choose a model where it is {allowed!r}."
             )
     if "LatentConsistency" in pipeline_class and config.get("time_cond_proj_dim") is None:
         raise CheckpointError(
@@ -155,5 +155,6 @@ def require_known_unet(config: Mapping[str, Any], model: str, pipeline_class: st
     if config.get("addition_embed_type") not in (None, "text_time"):
         raise CheckpointError(
             f"The U-Net of '{model}' sets addition_embed_type to "
-            f"{config['addition_embed_type']!r}; only null and 'text_time' are supported."
+            f"{config['addition_embed_type']!r}, which kdexport cannot export; choose a model "
+            "where it is null or 'text_time'."
         )

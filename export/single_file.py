@@ -82,7 +82,9 @@ def component_tensors(
         return dict(tensors)
     prefix = _prefix(source.name, tensors)
     if prefix is None:
-        raise WeightsError(f"'{source.file}' holds no {source.name}.")
+        raise WeightsError(
+            f"'{source.file}' holds no {source.name}; name a pipeline that does with --base."
+        )
     views = {
         name: TensorView.of(tensor) for name, tensor in tensors.items() if name.startswith(prefix)
     }
@@ -139,7 +141,7 @@ def _layers_per_block(source: ComponentSource, prefix: str, names: Iterable[str]
     layers = min(samplers) - 1 if samplers else last
     if layers < 1:
         raise WeightsError(
-            f"The U-Net in '{source.file}' has no blocks that diffusers knows; it is not of the "
-            "shape of Stable Diffusion."
+            f"The U-Net in '{source.file}' has no blocks that diffusers knows; choose a model of "
+            "the shape of Stable Diffusion."
         )
     return layers

@@ -47,7 +47,8 @@ def build_skeleton(source: ComponentSource, dtype: torch.dtype) -> nn.Module:
             module = _instantiate(source)
     except (TypeError, ValueError, NotImplementedError, KeyError) as error:
         raise CheckpointError(
-            f"{source.class_name} refuses the config in '{source.folder}': {error}"
+            f"{source.class_name} refuses the config in '{source.folder}' ({error}); mend its "
+            "config.json, or download it again."
         ) from error
     # Not by a default dtype: transformers builds inner models in the one that the config names.
     # And not by diffusers' own `to`, which warns about loaded weights; there are none here.

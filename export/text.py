@@ -74,7 +74,8 @@ def _load_tokenizer(folder: Path) -> Any:
     # The tokenizers library raises nothing more special than Exception.
     except Exception as error:
         raise CheckpointError(
-            f"'{folder}' holds no CLIP tokenizer that transformers can read ({error})."
+            f"'{folder}' holds no CLIP tokenizer that transformers can read ({error}); download "
+            "it again."
         ) from error
 
 

@@ -53,7 +53,8 @@ def trace_onnx(
             )
     except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
-            f"The tracer cannot follow {type(wrapped.inner).__name__}: {str(error)[:300]}"
+            f"The tracer cannot follow {type(wrapped.inner).__name__} ({str(error)[:300]}); please "
+            "report this model."
         ) from error
     assert exported is not None
     model = exported.model

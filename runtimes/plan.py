@@ -216,6 +216,9 @@ def _noise(latents: NDArray[Any], shape: tuple[int, int, int, int]) -> NDArray[n
             f"width), not {array.shape}."
         )
     if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
-        raise OptionError("The latents must be finite floating-point numbers.")
+        raise OptionError(
+            "The latents must be finite floating-point numbers; make them anew, or give a seed "
+            "instead."
+        )
     # A copy: the run must not change when the caller's array does.
     return array.astype(np.float32)

@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _APART = {
     *("test_to_onnx.py", "export/test_control.py", "test_end_to_end.py"),
     *("test_zoo_rows.py", "test_coreml_rows.py", "test_tensorrt_rows.py"),
+    "docs/test_commands.py",
 }
 # Files that export the same small pipeline, whose graphs one worker makes once.
 _MICRO = {
