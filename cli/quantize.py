@@ -150,7 +150,6 @@ def quantize(
             target.require(form)
         report("reading the model", 0.0)
         sweep = _sweep(checkpoint, verify, output)
-        output.mkdir(parents=True, exist_ok=True)
         for budget in budgets:
             file = make_recipe(budget, checkpoint, target, table, output, report)
             ranges = calibration or table

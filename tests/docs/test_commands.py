@@ -27,6 +27,8 @@ _FULL_SIZE = "the model at its full size: gigabytes and minutes; smaller ones ru
 _COMPILES = "torch's compiler takes minutes; tests/cli/test_bench.py runs other contestants"
 _DEMO = "half a minute; tests/test_demo_model.py exports, verifies and scores it"
 _FORMS = "two minutes; tests/cli/test_quantize.py makes forms"
+_HUB = "sends to the Hub; tests/cli/test_push.py sends to a server that stands in for it"
+_MODELS = "the models at their full size"
 _ENVIRONMENT = "makes an environment of its own from a package index"
 
 # What is not executed, by the exact command, and why.
@@ -53,6 +55,11 @@ EXCUSED = {
     "scripts/bench_peers bk --bundle bk-onnx --engine onnxruntime --engine openvino "
     "--engine openvino:cpu-bf16 --steps 10 --threads 2 --cores 0,1 --json bench.json "
     "--markdown bench.md --plot bench.png": _ENVIRONMENT,
+    "kdexport push bk-small me/bk-sdm-small-onnx": _HUB,
+    "python scripts/bench_export.py MODEL... --precision fp32 --precision fp16 "
+    "--against optimum-onnx,dynamo": _MODELS,
+    "python scripts/bench_export.py MODEL... --precision fp32 --precision fp16 "
+    "--component pipeline": _MODELS,
     "scripts/compile_coreml.sh bk-phone": "needs a Mac with Xcode",
     "scripts/gpu_check --out DIR": "needs a GPU",
 }
@@ -67,6 +74,7 @@ REPOSITORIES = {
     "nota-ai/bk-sdm-small": "pipeline",
     "IDKiro/sdxs-512-dreamshaper": "pipeline",
     "IDKiro/sdxs-512-dreamshaper-sketch": "controlnet",
+    "me/bk-sdm-small-onnx": "bundle",
 }
 PIXELS = 4  # of the smallest pipeline, per latent cell
 
@@ -113,11 +121,12 @@ def whole_bundle(micro_pipeline, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cache(hub, micro, micro_pipeline, tmp_path_factory):
+def cache(hub, micro, micro_pipeline, whole_bundle, tmp_path_factory):
     """The Hub's cache; the process looks nowhere else while tests of this module run."""
     folder = tmp_path_factory.mktemp("hub")
     micro.save_controlnet(folder, micro_pipeline, PIXELS)
     places = {"pipeline": micro_pipeline, "controlnet": folder / "controlnet"}
+    places["bundle"] = whole_bundle
     for repository, what in REPOSITORIES.items():
         hub.fill(folder / "cache", repository, places[what])
     with pytest.MonkeyPatch.context() as patch:
