@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -64,10 +65,12 @@ def _print(findings: Sequence[Finding], here: dict[str, Any]) -> None:
     versions = {name: version for each in findings for name, version in each.versions.items()}
     for what, value in here.items():
         click.echo(f"{what}: {value}")
-    click.echo("packages: " + ", ".join(f"{name} {number}" for name, number in versions.items()))
+    named = ", ".join(f"{name} {number}" for name, number in versions.items())
+    width = shutil.get_terminal_size().columns
+    click.echo(click.wrap_text(f"packages: {named}", width, subsequent_indent="  "))
     for each in findings:
         if not each.works:
-            click.echo(f"{each.install}   for {each.enables}")
+            click.echo(f"{each.install}  # {each.enables}")
 
 
 def _colour(finding: Finding) -> str:

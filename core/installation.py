@@ -39,7 +39,8 @@ EXTRAS: Mapping[str, Extra] = {
     ),
     "cpu": Extra(
         "run and verify ONNX bundles in ONNX Runtime",
-        "import onnxruntime as o; print(', '.join(o.get_available_providers()))",
+        "import onnxruntime as o;"
+        "print(*(p.removesuffix('ExecutionProvider') for p in o.get_available_providers()))",
     ),
     "gpu": Extra(
         "run ONNX bundles on an NVIDIA GPU: --provider cuda",
