@@ -89,8 +89,8 @@ def measure_quality(
     plans = caption_plans(manifest, [each.caption for each in chosen])
     theirs = draw_reference(checkpoint, plans, report)[:captions]
     ours = draw_bundle(bundle, plans, report, runtime=runtime, provider=provider)[:captions]
-    computed = Engine.choose(manifest, bundle, runtime, provider).precision
-    gates = loosest(each.gates_in(computed) for each in manifest.components)
+    engine = Engine.choose(manifest, bundle, runtime, provider)
+    gates = loosest(each.gates_in(engine.precision_of(each.role)) for each in manifest.components)
     check = _check(chosen, ours, theirs, gates)
     return Quality(check, tuple(each.caption for each in chosen), ours, theirs)
 

@@ -163,11 +163,8 @@ def print_parity(record: ParityRecord) -> None:
     print_table("Parity with diffusers in float32", columns, rows)
     if "bfloat16" in record.runtime:
         click.echo(f"Computed on the CPU as {record.runtime['bfloat16']}.")
-    precision = record.runtime.get("precision", "fp32")
-    if precision == "mixed":
-        click.echo("Computed in half precision, the U-Net in float32.")
-    elif precision != "fp32":
-        click.echo(f"Computed in {precision}.")
+    if record.runtime.get("precision", "fp32") != "fp32":
+        click.echo(f"Computed in {record.runtime['precision']}.")
 
 
 def require_export() -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-import click
-from click.shell_completion import CompletionItem, get_completion_class
+import os
+from collections.abc import Sequence
 
+import click
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
+
+# What click sets where a shell asks; see `completion`.
+ASKED = "_KDEXPORT_COMPLETE"
 _SHELLS = ("bash", "zsh", "fish")
 
 
@@ -23,7 +34,43 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     root = click.get_current_context().find_root()
-    click.echo(kind(root.command, {}, "kdexport", "_KDEXPORT_COMPLETE").source())
+    click.echo(kind(root.command, {}, "kdexport", ASKED).source())
+
+
+class _Bash(BashComplete):
+    """bash breaks words at colons, and puts its answer in the place of what follows the last."""
+
+    _before = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        words = split_arg_string(os.environ["COMP_WORDS"])
+        index = int(os.environ["COMP_CWORD"])
+        typed = [*words[:index], words[index] if index < len(words) else ""]
+        joined = join_at_colons(typed)
+        incomplete = joined[-1]
+        if len(joined) < len(typed):
+            self._before = incomplete[: incomplete.rfind(":") + 1]
+        return joined[1:-1], incomplete
+
+    def format_completion(self, item: CompletionItem) -> str:
+        return f"{item.type},{item.value.removeprefix(self._before)}"
+
+
+def join_at_colons(words: Sequence[str]) -> list[str]:
+    """Puts together what bash has broken: `zoo`, `:`, `bk` are one word."""
+    joined: list[str] = []
+    for index, word in enumerate(words):
+        after = index > 1 and words[index - 1] == ":"
+        if index > 0 and (word == ":" or after):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
+
+
+def answer_shells() -> None:
+    """Has click answer bash as bash asks."""
+    add_completion_class(_Bash, "bash")
 
 
 def complete_model(

@@ -6,11 +6,13 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 
 from .. import __version__
 from ..core.errors import DependencyError, choices
@@ -43,7 +45,7 @@ def doctor(required: tuple[str, ...], as_json: bool) -> None:
             findings.append(find_extra(name))
     here = _machine()
     if as_json:
-        extras = {each.extra: {**asdict(each), "install": each.install} for each in findings}
+        extras = {each.extra: asdict(each) for each in findings}
         print_json({"kdexport": __version__, "machine": here, "extras": extras})
     else:
         _print(findings, here)
@@ -58,7 +60,7 @@ def doctor(required: tuple[str, ...], as_json: bool) -> None:
 
 def _print(findings: Sequence[Finding], here: dict[str, Any]) -> None:
     rows = [
-        [each.extra, f"[{_colour(each)}]{each.state}[/]", each.detail, each.enables]
+        [each.extra, f"[{_colour(each)}]{each.state}[/]", escape(each.detail), each.enables]
         for each in findings
     ]
     print_table(f"kdexport {__version__}", ["extra", "", "found", "what it enables"], rows)
@@ -94,4 +96,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _size(folder: Path) -> int:
-    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+    """Bytes of what is in a folder; what another program deletes meanwhile is not counted."""
+    total = 0
+    for each in folder.rglob("*"):
+        with suppress(OSError):
+            total += each.stat().st_size if each.is_file() else 0
+    return total

@@ -89,7 +89,8 @@ def inspect(
         checkpoint = load_checkpoint(target, HubOptions(revision, token, offline), extra)
         report("counting", 0.0)
         summary = summarize_checkpoint(checkpoint, size)
-        plans = _plans(checkpoint, summary, report) if plan else ()
+        given = _given(extra, revision)
+        plans = _plans(checkpoint, summary, given, report) if plan else ()
     if as_json:
         planned = {"plans": [each.to_json() for each in plans]} if plan else {}
         print_json({**summary.to_json(), **planned})
@@ -112,7 +113,16 @@ def inspect(
     print_plans(plans)
 
 
-def _plans(checkpoint: Checkpoint, summary: Summary, report: Report) -> Sequence[Plan]:
+def _given(extra: ModelOptions, revision: str | None) -> list[str]:
+    """The options that say what the model is, for a command that exports it."""
+    names = ("decoder", "base", "config", "variant", "controlnet")
+    values = {name: getattr(extra, name) for name in names} | {"revision": revision}
+    return [word for name, value in values.items() if value for word in (f"--{name}", value)]
+
+
+def _plans(
+    checkpoint: Checkpoint, summary: Summary, given: Sequence[str], report: Report
+) -> Sequence[Plan]:
     from ..export.plan.machine import this_machine
     from ..export.plan.make import PLANNERS, make_plan
 
@@ -120,7 +130,7 @@ def _plans(checkpoint: Checkpoint, summary: Summary, report: Report) -> Sequence
     plans = []
     for backend in PLANNERS:
         report(f"planning {backend}", 0.0)
-        plans.append(make_plan(backend, checkpoint, summary, machine))
+        plans.append(make_plan(backend, checkpoint, summary, machine, given))
     return plans
 
 

@@ -13,6 +13,7 @@ from .. import __version__
 from ..core.errors import CheckpointWarning, KdexportError
 from .cancel import cancellable
 from .common import show_warnings
+from .completion import ASKED, answer_shells
 
 COMMANDS: dict[str, str] = {
     "onnx": "onnx:onnx",
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Their notes about optional packages are not about the user's model.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    if ASKED in os.environ:
+        answer_shells()
     show_warnings(CheckpointWarning)
     try:
         with cancellable():

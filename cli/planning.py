@@ -29,6 +29,8 @@ def print_plans(plans: Sequence[Plan]) -> None:
             click.echo(f"{plan.command}:")
         for each in plan.obstacles:
             click.secho(f"Will not work: {each}", fg="red")
+        for each in plan.doubts:
+            click.secho(f"May not work: {each}", fg="yellow")
         click.echo()
     if plans:
         click.echo("Seconds and memory are estimates, right to about a factor of two.")

@@ -25,10 +25,14 @@ class Extra:
     Attributes:
         enables: What it is for.
         probe: A program that imports what it brings and prints what that offers here, in a line.
+        served_by: Another package than its own that does as well, or None.
+        conflicts: A package whose files its own would overwrite, or None.
     """
 
     enables: str
     probe: str
+    served_by: str | None = None
+    conflicts: str | None = None
 
 
 EXTRAS: Mapping[str, Extra] = {
@@ -41,11 +45,13 @@ EXTRAS: Mapping[str, Extra] = {
         "run and verify ONNX bundles in ONNX Runtime",
         "import onnxruntime as o;"
         "print(*(p.removesuffix('ExecutionProvider') for p in o.get_available_providers()))",
+        served_by="onnxruntime-gpu",
     ),
     "gpu": Extra(
         "run ONNX bundles on an NVIDIA GPU: --provider cuda",
         "import onnxruntime as o; assert 'CUDAExecutionProvider' in o.get_available_providers(),"
         "'without its CUDA provider'; print('CUDA provider')",
+        conflicts="onnxruntime",
     ),
     "openvino": Extra(
         "--runtime openvino",
@@ -76,6 +82,7 @@ class Finding:
         state: `works`, `missing`, `incomplete`, `outdated` or `broken`.
         detail: What it offers here, what lacks, or why it does not work.
         versions: The packages of it that are installed, and their versions.
+        install: The command that makes it work.
     """
 
     extra: str
@@ -83,16 +90,12 @@ class Finding:
     state: str
     detail: str
     versions: Mapping[str, str]
+    install: str
 
     @property
     def works(self) -> bool:
         """Whether everything that the extra enables can be used."""
         return self.state == "works"
-
-    @property
-    def install(self) -> str:
-        """The command that makes it work."""
-        return f"pip install '{PACKAGE}[{self.extra}]'"
 
 
 def find_extra(name: str) -> Finding:
@@ -105,10 +108,15 @@ def find_extra(name: str) -> Finding:
         DependencyError: This package itself is not installed, so nobody knows its extras.
     """
     extra, needed = EXTRAS[name], dict(_requirements(name))
+    install = f"pip install '{PACKAGE}[{name}]'"
+    if extra.served_by and _version(extra.served_by) is not None:
+        needed = dict.fromkeys([extra.served_by], max(needed.values()))
+    if extra.conflicts and _version(extra.conflicts) is not None:
+        install = f"pip uninstall {extra.conflicts} && {install}"
     versions = {each: version for each in needed if (version := _version(each)) is not None}
 
     def finding(state: str, detail: str) -> Finding:
-        return Finding(name, extra.enables, state, detail, versions)
+        return Finding(name, extra.enables, state, detail, versions, install)
 
     lacking = [each for each in needed if each not in versions]
     if lacking:
@@ -123,14 +131,20 @@ def find_extra(name: str) -> Finding:
     # A library that crashes takes nobody else with it.
     try:
         done = subprocess.run(
-            [sys.executable, "-c", extra.probe], capture_output=True, text=True, timeout=_LIMIT_S
+            [sys.executable, "-c", extra.probe],
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            # Python looks for modules in the working folder first; here nobody has any.
+            cwd=sys.prefix,
         )
     except subprocess.TimeoutExpired:
         return finding("broken", f"did not import within {_LIMIT_S} s")
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         return finding("broken", said[-1] if said else f"ended with status {done.returncode}")
-    return finding("works", done.stdout.strip().splitlines()[-1])
+    said = done.stdout.strip().splitlines()
+    return finding("works", said[-1]) if said else finding("broken", "offers nothing here")
 
 
 def _requirements(extra: str) -> Iterator[tuple[str, str]]:

@@ -61,8 +61,17 @@ class Device:
         """
         if self.precision != MIXED:
             return self
-        half = "bf16" if self.name == "CPU" else "fp16"
-        return replace(self, precision="fp32" if role in _MULTIPLIED else half)
+        return replace(self, precision="fp32" if role in _MULTIPLIED else self._half)
+
+    @property
+    def _half(self) -> str:
+        return "bf16" if self.name == "CPU" else "fp16"
+
+    @property
+    def described(self) -> str:
+        """The precision in words."""
+        mixed = self.precision == MIXED
+        return f"{self._half}, U-Net and ControlNet in fp32" if mixed else self.precision
 
     @property
     def provider(self) -> str:

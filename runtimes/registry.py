@@ -68,12 +68,12 @@ class Engine:
     cached: bool = False
 
     @property
-    def precision(self) -> str | None:
-        """What is computed in whatever the precision of a component; None where that decides."""
-        return Device.of(self.provider).precision if self.runtime == "openvino" else None
+    def computed_in(self) -> str | None:
+        """`precision_of` the components, in words."""
+        return Device.of(self.provider).described if self.runtime == "openvino" else None
 
     def precision_of(self, role: str) -> str | None:
-        """`precision` for one component: `mixed` is another one for each."""
+        """What a component is computed in whatever its own precision; None where that decides."""
         if self.runtime != "openvino":
             return None
         return Device.of(self.provider).of_role(role).precision

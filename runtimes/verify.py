@@ -167,8 +167,8 @@ def _drawn(runs: Sequence[Trajectory]) -> dict[str, Any]:
 def _runtime(manifest: Manifest, engine: Engine) -> dict[str, str]:
     """What ran the bundle, and what of it did not run."""
     runtime = {"engine": engine.runtime, "provider": engine.provider}
-    if engine.precision is not None:
-        runtime["precision"] = engine.precision
+    if engine.computed_in is not None:
+        runtime["precision"] = engine.computed_in
     if manifest.engines and engine.runtime == "openvino":
         runtime["tensorrt"] = NOT_EXECUTED
     if engine.runtime != "onnxruntime":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from shlex import quote
 
 from ...core.checkpoint import Checkpoint
 from ...core.coreml_options import CoremlOptions
 from ...core.options import VerifyOptions
 from ..coreml.prepare import prepare_coreml
+from ..prepare import PreparedPipeline
 from ..summary import Summary
 from . import estimates
 from .onnx import parameters
@@ -41,7 +43,7 @@ def plan_coreml(checkpoint: Checkpoint, summary: Summary, machine: Machine) -> P
     weights = [4 * counts[part.role] for part in prepared.parts]
     return Plan(
         backend="coreml",
-        command=f"kdexport coreml {summary.model}",
+        command=f"kdexport coreml {quote(summary.model)}{_size(prepared.pipeline, summary)}",
         files=files,
         disk=prepared.bytes_needed,
         stages=(
@@ -54,3 +56,10 @@ def plan_coreml(checkpoint: Checkpoint, summary: Summary, machine: Machine) -> P
             *(() if sys.platform == "darwin" else (_NEVER_RUN,)),
         ),
     )
+
+
+def _size(pipeline: PreparedPipeline, summary: Summary) -> str:
+    """The option of a size that is not the model's own."""
+    own = (pipeline.image_size, pipeline.image_size)
+    size = (summary.height, summary.width)
+    return "" if size == own else f" --size {size[0]} {size[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 
 from ...core.checkpoint import Checkpoint
 from ...core.options import OnnxOptions, VerifyOptions
@@ -28,7 +29,7 @@ def plan_onnx(checkpoint: Checkpoint, summary: Summary, machine: Machine) -> Pla
     written = sum(file.bytes for file in files)
     return Plan(
         backend="onnx",
-        command=f"kdexport onnx {summary.model}",
+        command=f"kdexport onnx {quote(summary.model)}",
         files=files,
         disk=prepared.bytes_needed,
         stages=(

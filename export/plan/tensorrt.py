@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from ...core.checkpoint import Checkpoint
 from ...core.options import VerifyOptions
 from ...core.tensorrt_options import TensorrtOptions
@@ -24,6 +26,7 @@ def plan_tensorrt(checkpoint: Checkpoint, summary: Summary, machine: Machine) ->
         KdexportError: It would fail before it writes anything.
     """
     profile = (f"height={summary.height}", f"width={summary.width}")
+    sides = "".join(f" --profile {each}" for each in profile)
     prepared = prepare_tensorrt(checkpoint, TensorrtOptions(profile=profile))
     counts, parts = parameters(summary), prepared.onnx.parts
     sizes = {part.role: part.dtype.itemsize * counts[part.role] for part in parts}
@@ -43,7 +46,7 @@ def plan_tensorrt(checkpoint: Checkpoint, summary: Summary, machine: Machine) ->
     memory = max(memory_needed(size) for size in sizes.values())
     return Plan(
         backend="tensorrt",
-        command=f"kdexport tensorrt {summary.model} --gpu {prepared.options.gpus[0]}",
+        command=f"kdexport tensorrt {quote(summary.model)} --gpu {prepared.options.gpus[0]}{sides}",
         files=(*models, *built),
         disk=prepared.bytes_needed,
         stages=(

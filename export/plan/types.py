@@ -48,6 +48,7 @@ class Plan:
         stages: What it does, one after the other.
         advice: What else would be possible, and what nothing here can check.
         obstacles: Why it would fail here; each a sentence that says what to do about it.
+        doubts: Why it may fail here, as far as estimates tell.
     """
 
     backend: str
@@ -57,6 +58,7 @@ class Plan:
     stages: tuple[Stage, ...] = ()
     advice: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:

@@ -10,6 +10,7 @@ import pytest
 from kdexport.cli.main import COMMANDS
 from kdexport.core import installation
 from kdexport.core.installation import EXTRAS, Finding
+from kdexport.export.zoo import zoo
 
 
 @pytest.fixture
@@ -19,7 +20,14 @@ def found(monkeypatch):
     def find(name):
         states = {"gpu": ("missing", "no onnxruntime-gpu"), "coreml": ("broken", "Error: so")}
         state, detail = states.get(name, ("works", "fine"))
-        return Finding(name, EXTRAS[name].enables, state, detail, {f"lib-{name}": "1.2"})
+        return Finding(
+            name,
+            EXTRAS[name].enables,
+            state,
+            detail,
+            {f"lib-{name}": "1.2"},
+            f"pip install 'kdexport[{name}]'",
+        )
 
     monkeypatch.setattr("kdexport.cli.doctor.find_extra", find)
     return find
@@ -87,24 +95,59 @@ def test_an_unknown_shell(call):
     assert (status, "'tcsh' is not one of" in err) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        ("kdexport ", {*COMMANDS}),
-        ("kdexport be", {"bench"}),
-        ("kdexport onnx zoo:bk-sdm-t", {"zoo:bk-sdm-tiny", "zoo:bk-sdm-tiny-vpred"}),
-        ("kdexport inspect nota-ai/bk-sdm-sm", {"nota-ai/bk-sdm-small", "nota-ai/bk-sdm-small-2m"}),
-        ("kdexport coreml demo --preci", {"--precision"}),
-        ("kdexport coreml some/file", {"some/file"}),
-    ],
-)
-def test_what_a_shell_is_told(words, offered):
+def offered(words, index=None, shell="bash"):
+    """What a shell is told; the words are as it breaks them, the last or `index` is completed."""
+    index = len(words) - 1 if index is None else index
     environment = {
         **os.environ,
-        "_KDEXPORT_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(len(words.split(" ")) - 1),
+        "_KDEXPORT_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(index),
     }
     command = [sys.executable, "-m", "kdexport"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert {line.split(",")[1] for line in done.stdout.splitlines()} == offered, done.stderr
+    assert done.stderr == ""
+    return {line.split(",", 1)[1] for line in done.stdout.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["kdexport", ""], {*COMMANDS}),
+        (["kdexport", "be"], {"bench"}),
+        # bash breaks at colons, and replaces what follows them.
+        (["kdexport", "onnx", "zoo", ":", "bk-sdm-t"], {"bk-sdm-tiny", "bk-sdm-tiny-vpred"}),
+        (["kdexport", "onnx", "zoo", ":"], {*zoo()}),
+        (["kdexport", "onnx", "zoo", ":", "bk-sdm-tiny", "--preci"], {"--precision"}),
+        # Where it is told not to.
+        (["kdexport", "onnx", "zoo:bk-sdm-t"], {"zoo:bk-sdm-tiny", "zoo:bk-sdm-tiny-vpred"}),
+        (
+            ["kdexport", "inspect", "nota-ai/bk-sdm-sm"],
+            {"nota-ai/bk-sdm-small", "nota-ai/bk-sdm-small-2m"},
+        ),
+        (["kdexport", "coreml", "demo", "--preci"], {"--precision"}),
+        (["kdexport", "coreml", "some/file"], {"some/file"}),
+    ],
+)
+def test_what_a_shell_is_told(words, expected):
+    assert offered(words) == expected
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_itself(call, tmp_path):
+    """As bash does it: the script is read, its function is called, the replies are looked at."""
+    script = tmp_path / "script"
+    script.write_text(call("completion", "bash")[1])
+    program = tmp_path / "kdexport"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kdexport "$@"\n')
+    program.chmod(0o755)
+    asked = """
+source "$1"
+COMP_WORDS=(kdexport onnx zoo : bk-sdm-t) COMP_CWORD=4
+_kdexport_completion "$2"
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", asked, "bash", script, program], capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["bk-sdm-tiny", "bk-sdm-tiny-vpred"], done.stderr

@@ -61,8 +61,8 @@ def test_bfloat16_is_held_to_gates_of_its_own(call, bundle):
 @pytest.mark.skipif(not HAS_BFLOAT16, reason="this CPU does not compute in bfloat16")
 def test_each_component_of_a_mixture_is_held_to_its_own_gates(call, bundle):
     record, text = verified(call, bundle, "--provider", "cpu-mixed")
-    assert "the U-Net in float32" in text
-    assert record["runtime"]["precision"] == "mixed"
+    assert "Computed in bf16, U-Net and ControlNet in fp32." in text
+    assert record["runtime"]["precision"] == "bf16, U-Net and ControlNet in fp32"
     assert record["passed"]
     found = {each["role"]: each["gate"] for each in record["components"]}
     half, full = GATES["bf16"].describe(), GATES["fp32"].describe()

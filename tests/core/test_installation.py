@@ -82,6 +82,7 @@ def test_versions(packages, probe, version, state):
 @pytest.mark.parametrize(
     ("program", "said"),
     [
+        ("print('')", "offers nothing here"),
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("import os; os._exit(7)", "ended with status 7"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended with status -11"),
@@ -92,6 +93,28 @@ def test_broken(packages, probe, program, said):
     probe(program)
     found = find_extra("cpu")
     assert (found.state, found.detail, found.works) == ("broken", said, False)
+
+
+def test_onnxruntime_for_gpus_runs_on_the_cpu(packages, probe):
+    packages([*KNOWN, "onnxruntime-gpu>=1.23; extra == 'gpu'"], **{"onnxruntime-gpu": "1.30"})
+    probe("print('fine')")
+    found = find_extra("cpu")
+    assert (found.state, found.versions) == ("works", {"onnxruntime-gpu": "1.30"})
+
+
+def test_the_two_onnxruntimes_are_in_each_others_way(packages):
+    packages([*KNOWN, "onnxruntime-gpu>=1.23; extra == 'gpu'"], onnxruntime="1.30")
+    found = find_extra("gpu")
+    assert found.state == "missing"
+    assert found.install == "pip uninstall onnxruntime && pip install 'kdexport[gpu]'"
+
+
+def test_modules_of_the_working_folder_are_not_meant(packages, probe, tmp_path, monkeypatch):
+    packages(KNOWN, onnxruntime="1.30")
+    (tmp_path / "wave.py").write_text("raise ValueError")
+    monkeypatch.chdir(tmp_path)
+    probe("import wave; print('fine')")
+    assert find_extra("cpu").state == "works"
 
 
 def test_one_that_hangs(packages, probe, monkeypatch):

@@ -47,8 +47,8 @@ CASES = (
     ),
     Case(
         "kdexport onnx nota-ai/bk-sdm-smal -o out",
-        "There is no 'nota-ai/bk-sdm-smal' on the Hub, or it is private; check the id or pass "
-        "--token.",
+        "There is no 'nota-ai/bk-sdm-smal' on the Hub, or it is private; check the id, pass "
+        "--token, or name a folder that holds the pipeline.",
         when=("hub_without_it",),
     ),
     Case(

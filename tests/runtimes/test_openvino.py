@@ -527,9 +527,9 @@ def test_ctrl_c_after_another_thread_freed_the_last_runner(model):
 def test_the_bundle_of_another_engine(sd):
     with pytest.raises(BundleError, match=r"for coreml, which the runtime 'openvino' does not"):
         Engine.choose(SimpleNamespace(backend="coreml", coreml=None), sd.folder, "openvino")
-    assert Engine.choose(sd.manifest, sd.folder, "openvino", "cpu-bf16").precision == "bf16"
-    assert Engine.choose(sd.manifest, sd.folder, "openvino").precision == "fp32"
-    assert Engine.choose(sd.manifest, sd.folder).precision is None
+    assert Engine.choose(sd.manifest, sd.folder, "openvino", "cpu-bf16").computed_in == "bf16"
+    assert Engine.choose(sd.manifest, sd.folder, "openvino").computed_in == "fp32"
+    assert Engine.choose(sd.manifest, sd.folder).computed_in is None
     assert Engine.choose(sd.manifest, sd.folder).precision_of("unet") is None
     mixed = Engine.choose(sd.manifest, sd.folder, "openvino", "cpu-mixed")
     assert [mixed.precision_of(each) for each in ("unet", "vae_decoder")] == ["fp32", "bf16"]
