@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..core.errors import OptionError
-from ..core.folder import require_vacant, require_vacant_file
+from ..core.folder import is_downloaded, require_vacant, require_vacant_file
 from ..core.junit import write_junit
 from ..core.manifest import MANIFEST_NAME, check_files, load_manifest
 from ..core.options import VerifyOptions
@@ -108,8 +108,10 @@ def verify(
     own = revision if on_hub else None
     folder = find_bundle(bundle, revision=own, token=token, offline=offline)
     manifest = load_manifest(folder)
-    # The files of the Hub's cache are links; what they lead to has the hash for its name.
-    if output is None and (folder / MANIFEST_NAME).is_symlink():
+    # The files of the Hub's cache are links; what they lead to has the hash for its name. Those of
+    # kdexport's own are hard links to the same.
+    linked = (folder / MANIFEST_NAME).is_symlink() or is_downloaded(folder)
+    if output is None and linked:
         raise _nowhere_to_write(bundle)
     require_export()
     from ..runtimes.verify import verify_bundle
@@ -154,6 +156,6 @@ def verify(
 
 def _nowhere_to_write(bundle: str) -> OptionError:
     return OptionError(
-        f"'{bundle}' lies in the Hub's cache, which is not written to; name a folder for "
+        f"'{bundle}' lies in a cache of downloads, which is not written to; name a folder for "
         "parity.json and report.html with --output."
     )

@@ -139,6 +139,16 @@ def user_cache() -> Path:
     return Path(os.environ.get("KDEXPORT_CACHE") or "~/.cache/kdexport").expanduser()
 
 
+def downloads_cache() -> Path:
+    """Where bundles of the Hub are laid out: `OWNER--NAME/COMMIT/NAME` each."""
+    return user_cache() / "hub"
+
+
+def is_downloaded(bundle: Path) -> bool:
+    """Whether a folder lies in `downloads_cache`, whose files may be those of the Hub's cache."""
+    return downloads_cache().resolve() in bundle.resolve().parents
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file as lower-case hexadecimal digits, read in blocks."""
     digest = hashlib.sha256()

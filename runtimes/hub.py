@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BundleError, DependencyError, OptionError
-from ..core.folder import link_or_copy, user_cache, whole_folder
+from ..core.folder import downloads_cache, link_or_copy, user_cache, whole_folder
 from ..core.hub import download_errors, is_repository_id
 from ..core.manifest import MANIFEST_NAME, PARITY_NAME, Manifest, load_manifest
 
@@ -65,7 +65,7 @@ def find_bundle(
             f"model, export it first: kdexport onnx {repository} -o DIR."
         )
     manifest = load_manifest(snapshot)
-    target = user_cache() / "hub" / repository.replace("/", "--") / snapshot.name
+    target = downloads_cache() / repository.replace("/", "--") / snapshot.name
     folder = target / repository.split("/")[1]
     if not (folder / MANIFEST_NAME).is_file():
         _download(repository, snapshot, manifest, token, offline)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from kdexport.core.manifest import load_manifest
+from kdexport.runtimes.hub import find_bundle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = ("--offline",)
@@ -66,13 +67,14 @@ def test_bench(call, cache):
     assert json.loads(out)["contestants"][0]["name"].startswith("micro, onnxruntime")
 
 
-@pytest.mark.parametrize("named", ["me/micro", "{snapshot}"])
+@pytest.mark.parametrize("named", ["me/micro", "{snapshot}", "{laid_out}"])
 def test_verify_needs_a_place_for_what_it_finds(call, cache, named):
-    named = named.format(snapshot=cache / "snapshots" / COMMIT)
+    laid_out = find_bundle("me/micro", offline=True)
+    named = named.format(snapshot=cache / "snapshots" / COMMIT, laid_out=laid_out)
     before = state(cache)
     status, _, err = call("verify", named, *HUB)
     assert status == 1
-    assert "lies in the Hub's cache, which is not written to; name a folder" in err
+    assert "lies in a cache of downloads, which is not written to; name a folder" in err
     assert state(cache) == before
 
 

@@ -141,6 +141,27 @@ def test_a_changed_file(cached, micro_bundle):
         Pipeline.load("me/micro", offline=True)
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_how_to_get_rid_of_a_damaged_file(cached, micro_bundle, caches, missing):
+    cached(micro_bundle)
+    folder = find_bundle("me/micro", offline=True)
+    file = folder / "unet" / "model.onnx"
+    if missing:
+        file.unlink()
+    else:
+        # Both caches have the same file.
+        file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(BundleError) as raised:
+        Pipeline.load("me/micro", offline=True)
+    told = str(raised.value)
+    assert f"'{folder}'" in told
+    assert "delete that folder and 'models--me--micro' in the Hub's cache" in told
+    shutil.rmtree(folder)
+    shutil.rmtree(caches / "models--me--micro")
+    cached(micro_bundle)
+    assert draw("me/micro", offline=True).shape == (16, 24, 3)
+
+
 def test_a_damaged_manifest(cached, tmp_path):
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "manifest.json").write_text('{"schema_version": 99}')
