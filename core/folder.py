@@ -32,8 +32,8 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
         overwrite: Replace an existing folder instead of refusing it.
 
     Raises:
-        BundleError: `target` exists and `overwrite` is off, or is not a folder, or nothing can be
-            written there.
+        BundleError: `target` exists and `overwrite` is off, at the beginning or by the end, or is
+            not a folder, or nothing can be written there.
         DiskSpaceError: The volume has less than `needed_bytes` free, or filled up after all.
     """
     target = Path(target).absolute()
@@ -43,6 +43,8 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
         made.mkdir()
         made.chmod(0o755)
         yield made
+        # Another process may have made it meanwhile.
+        require_vacant(target, overwrite)
         _swap(made, target)
 
 

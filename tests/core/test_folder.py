@@ -71,6 +71,14 @@ def test_overwrite_replaces(tmp_path):
     assert entries(tmp_path) == ["out"]
 
 
+def test_who_is_first_stays(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(BundleError, match="already exists"), whole_folder(target):
+        fill(target)
+    assert entries(target) == ["new"]
+    assert entries(tmp_path) == ["out"]
+
+
 def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "out").mkdir()
     fill(tmp_path / "out")
