@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ..core.errors import OptionError
-from ..core.folder import is_downloaded, require_vacant, require_vacant_file
-from ..core.junit import write_junit
+from ..core.folder import is_downloaded, require_vacant
+from ..core.junit import remove_junit, write_junit
 from ..core.manifest import MANIFEST_NAME, check_files, load_manifest
 from ..core.options import VerifyOptions
 from .common import (
@@ -23,7 +23,7 @@ from .common import (
 )
 from .engines import say_not_executed
 from .progress import progress
-from .verifying import load_reference, machine
+from .verifying import load_reference, machine, require_no_bundle
 from .world import captions_to_draw, print_quality, with_quality
 
 
@@ -86,6 +86,9 @@ def verify(
     BUNDLE may be the Hub id of a repository that holds a bundle; then --output is needed, and
     --revision is that of the bundle, else of the reference.
     """
+    if junit is not None:
+        # Before minutes of comparing, not after; and before anything that may fail.
+        remove_junit(junit)
     height, width = size or (None, None)
     options = VerifyOptions(
         steps=steps,
@@ -97,11 +100,9 @@ def verify(
     )
     from ..runtimes.hub import find_bundle, is_on_hub
 
-    if junit is not None:
-        # Before minutes of comparing, not after.
-        require_vacant_file(junit, overwrite=True)
     if output is not None:
         require_vacant(output, overwrite=True)
+        require_no_bundle(output)
     on_hub = is_on_hub(bundle)
     if on_hub and output is None:
         raise _nowhere_to_write(bundle)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..core.checkpoint import Checkpoint
-from ..core.errors import BundleError
-from ..core.manifest import Manifest
+from ..core.errors import BundleError, OptionError
+from ..core.manifest import MANIFEST_NAME, Manifest
 from .source import source_options
 
 
@@ -53,6 +55,18 @@ def load_source(
     recorded = source.revision if against in (None, source.model) else None
     hub = HubOptions(revision or recorded, token, offline)
     return load_checkpoint(against or source.model, hub, source_options(manifest, against))
+
+
+def require_no_bundle(output: Path) -> None:
+    """Raises `OptionError` where what a verification writes elsewhere would go into a bundle.
+
+    Its manifest and card would say something else than the new `parity.json`.
+    """
+    if (output / MANIFEST_NAME).exists():
+        raise OptionError(
+            f"'{output}' is a bundle, whose manifest and card would not fit the result; name "
+            "another folder, or none to write into the bundle that is verified."
+        )
 
 
 def machine() -> dict[str, str]:
