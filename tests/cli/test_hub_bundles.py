@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,26 @@ def test_inspect_without_a_bundle(call, cache):
     status, _, err = call("inspect", "me/another", *HUB)
     assert status == 1
     assert "'me/another' is not in the local cache" in err
+
+
+def test_inspect_without_a_bundle_or_torch(call, cache, monkeypatch):
+    # Packages would not help.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, _, err = call("inspect", "me/another", *HUB)
+    assert status == 1
+    assert "'me/another' is not in the local cache" in err
+    assert "needs the package" not in err
+    status, _, err = call("inspect", "zoo:bk-sdm-small", *HUB)
+    assert status == 1
+    assert "This command needs the package 'torch'" in err
+
+
+def test_inspect_takes_no_options_of_models(call, cache, tmp_path):
+    status, _, err = call("inspect", "me/micro", *HUB, "--plan", "--revision", "main")
+    assert status == 1
+    assert "--plan is of models, and 'me/micro' is a bundle; leave it out" in err
+    # It was refused before anything was laid out.
+    assert not (tmp_path / "kd").exists()
 
 
 def test_bench(call, cache):
