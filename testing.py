@@ -44,8 +44,8 @@ def assert_parity(
         prompts: Prompts to compare, a run each; None takes one of kdexport's own.
         runtime: What runs the bundle, as `kdexport verify --runtime` has it; None takes its own.
         provider: What that runs on; None as in `Pipeline.load`.
-        report: A folder for `parity.json` and `report.html`, written before anything is raised;
-            None writes nothing.
+        report: A folder for `parity.json` and `report.html`, not that of a bundle, written before
+            anything is raised; None writes nothing.
 
     Returns:
         Every figure and verdict.
@@ -57,6 +57,7 @@ def assert_parity(
     # pytest then shows the line of the test, not one of this function.
     __tracebackhide__ = True
     from .cli.common import require_export
+    from .cli.verifying import load_reference, require_no_bundle
     from .core.manifest import check_files, load_manifest
     from .core.options import VerifyOptions
     from .runtimes.hub import find_bundle
@@ -68,9 +69,10 @@ def assert_parity(
     options = VerifyOptions(steps=steps, prompts=wanted, height=height, width=width)
     folder = find_bundle(bundle)
     manifest = load_manifest(folder)
+    if report is not None:
+        require_no_bundle(Path(report))
     require_export()
     from .cli.exporting import save_verification
-    from .cli.verifying import load_reference
     from .runtimes.verify import verify_bundle
 
     check_files(manifest, folder)

@@ -108,6 +108,11 @@ def bench(
         limit=limit,
     )
     folders, revision = find_bundles(bundles, revision, token, offline)
+    if revision is not None and not vs:
+        raise OptionError(
+            f"None of these bundles is on the Hub, so none has a revision '{revision}'; leave "
+            "--revision out, or give --vs, whose model it is then of."
+        )
     drawing = resolve_drawing(folders[0], prompt, steps, guidance, size, seed)
     contestants = bundle_contestants(folders, engines, effort.threads)
     if plot is not None:

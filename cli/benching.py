@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import OptionError
 from ..core.manifest import load_manifest
 from .common import require_export
-from .source import source_options
+from .verifying import load_source
 
 if TYPE_CHECKING:
     from ..runtimes.bench.contestant import Contestant
@@ -106,16 +106,11 @@ def diffusers_contestants(
         OptionError: There is no such variant.
     """
     require_export()
-    from ..export.hub import HubOptions
-    from ..export.load import load_checkpoint
     from ..runtimes.bench.contestant import diffusers_contestant
 
-    manifest = load_manifest(bundle)
     revision, token, offline = hub
-    checkpoint = load_checkpoint(
-        against or manifest.source.model,
-        HubOptions(revision or manifest.source.revision, token, offline),
-        source_options(manifest, against),
+    checkpoint = load_source(
+        load_manifest(bundle), against, revision=revision, token=token, offline=offline
     )
     wanted = [name.strip() for each in names for name in each.split(",") if name.strip()]
     return [diffusers_contestant(checkpoint, name, threads) for name in wanted]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.checkpoint import Checkpoint
-from ..core.errors import BundleError
+from ..core.errors import BundleError, DependencyError, OptionError, listing
 from ..core.folder import megabytes
 from ..core.manifest import (
     MANIFEST_NAME,
@@ -70,13 +70,24 @@ def inspect(
     Of a model: components, parameters, multiply-accumulates, sizes, and what a run does by default;
     with --plan also what each export would write, how long it would take, how much memory, and why
     it would fail here. Of a bundle, whose files are compared with their hashes: components, inputs
-    and outputs, samplers, parity.
+    and outputs, samplers, parity; it takes no option that says what a model consists of, no --size
+    and no --plan.
     """
-    folder = _bundle_folder(target, revision, token, offline)
-    if folder is not None:
+    of_models = {
+        "--size": size,
+        "--plan": plan or None,
+        "--decoder": decoder,
+        "--base": base,
+        "--config": config,
+        "--variant": variant,
+        "--controlnet": controlnet,
+    }
+    given = [name for name, value in of_models.items() if value is not None]
+    folder = _bundle_folder(target, given, revision, token, offline)
+    if isinstance(folder, Path):
         _inspect_bundle(folder, as_json)
         return
-    require_export()
+    _require_export(folder)
     from ..export.hub import HubOptions
     from ..export.load import load_checkpoint
     from ..export.summary import summarize_checkpoint
@@ -135,24 +146,62 @@ def _plans(
 
 
 def _bundle_folder(
-    target: str, revision: str | None, token: str | None, offline: bool
-) -> Path | None:
-    """The folder of a bundle, here or on the Hub; None where a model is named."""
+    target: str, given: Sequence[str], revision: str | None, token: str | None, offline: bool
+) -> Path | BundleError | None:
+    """The folder of a bundle, here or on the Hub.
+
+    Args:
+        target: A bundle or a model.
+        given: The options that were given and are of models only.
+        revision: Branch, tag or commit of the repository, or None.
+        token: Access token of the Hub, or None.
+        offline: Use only what the Hub's cache holds.
+
+    Returns:
+        The folder; None where a model is named; where nobody can tell, the error of asking.
+
+    Raises:
+        OptionError: An option of models, or a revision of a folder.
+        BundleError: The bundle cannot be downloaded.
+    """
     from ..runtimes.hub import fetch_manifest, find_bundle, is_on_hub
 
     if (Path(target) / MANIFEST_NAME).is_file():
-        return Path(target)
+        _refuse(given, target)
+        return find_bundle(target, revision=revision)
     if not is_on_hub(target):
         return None
     try:
         snapshot = fetch_manifest(target, revision=revision, token=token, offline=offline)
-    except BundleError:
+    except BundleError as error:
         # A model may still be in the cache, whose manifest nobody asked for; its reader says what
         # is wrong.
-        return None
+        return error
     if snapshot is None:
         return None
+    _refuse(given, target)
     return find_bundle(target, revision=snapshot.name, token=token, offline=offline)
+
+
+def _refuse(given: Sequence[str], bundle: str) -> None:
+    """Raises `OptionError` where options of models were given with a bundle."""
+    if given:
+        one = len(given) == 1
+        raise OptionError(
+            f"{listing(given)} {'is' if one else 'are'} of models, and '{bundle}' is a bundle; "
+            f"leave {'it' if one else 'them'} out."
+        )
+
+
+def _require_export(unreached: BundleError | None) -> None:
+    """As `require_export`; a Hub that did not answer goes before packages that are missing."""
+    try:
+        require_export()
+    except DependencyError:
+        if unreached is None:
+            raise
+        # With the packages the reader of models would say the same.
+        raise unreached from unreached.__cause__
 
 
 def _inspect_bundle(bundle: Path, as_json: bool) -> None:

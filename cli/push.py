@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ def push(
     else:
         total = megabytes(sum(prepared.files.values()))
         click.echo(f"{len(prepared.files)} files ({total}) are at {pushed.url}")
-        click.echo(f'Draw with: kdexport run {repository} "a prompt"')
+        branch = "" if revision is None else f" --revision {shlex.quote(revision)}"
+        click.echo(f'Draw with: kdexport run {repository} "a prompt"{branch}')
 
 
 def _print_files(prepared: Push) -> None:

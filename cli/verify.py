@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ..core.errors import OptionError
-from ..core.folder import require_vacant, require_vacant_file
-from ..core.junit import write_junit
+from ..core.folder import is_downloaded, require_vacant
+from ..core.junit import remove_junit, write_junit
 from ..core.manifest import MANIFEST_NAME, check_files, load_manifest
 from ..core.options import VerifyOptions
 from .common import (
@@ -23,7 +23,7 @@ from .common import (
 )
 from .engines import say_not_executed
 from .progress import progress
-from .verifying import load_reference, machine
+from .verifying import load_reference, machine, require_no_bundle
 from .world import captions_to_draw, print_quality, with_quality
 
 
@@ -86,6 +86,9 @@ def verify(
     BUNDLE may be the Hub id of a repository that holds a bundle; then --output is needed, and
     --revision is that of the bundle, else of the reference.
     """
+    if junit is not None:
+        # Before minutes of comparing, not after; and before anything that may fail.
+        remove_junit(junit)
     height, width = size or (None, None)
     options = VerifyOptions(
         steps=steps,
@@ -97,19 +100,19 @@ def verify(
     )
     from ..runtimes.hub import find_bundle, is_on_hub
 
-    if junit is not None:
-        # Before minutes of comparing, not after.
-        require_vacant_file(junit, overwrite=True)
     if output is not None:
         require_vacant(output, overwrite=True)
+        require_no_bundle(output)
     on_hub = is_on_hub(bundle)
     if on_hub and output is None:
         raise _nowhere_to_write(bundle)
     own = revision if on_hub else None
     folder = find_bundle(bundle, revision=own, token=token, offline=offline)
     manifest = load_manifest(folder)
-    # The files of the Hub's cache are links; what they lead to has the hash for its name.
-    if output is None and (folder / MANIFEST_NAME).is_symlink():
+    # The files of the Hub's cache are links; what they lead to has the hash for its name. Those of
+    # kdexport's own are hard links to the same.
+    linked = (folder / MANIFEST_NAME).is_symlink() or is_downloaded(folder)
+    if output is None and linked:
         raise _nowhere_to_write(bundle)
     require_export()
     from ..runtimes.verify import verify_bundle
@@ -154,6 +157,6 @@ def verify(
 
 def _nowhere_to_write(bundle: str) -> OptionError:
     return OptionError(
-        f"'{bundle}' lies in the Hub's cache, which is not written to; name a folder for "
+        f"'{bundle}' lies in a cache of downloads, which is not written to; name a folder for "
         "parity.json and report.html with --output."
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..core.checkpoint import Checkpoint
-from ..core.errors import BundleError
-from ..core.manifest import Manifest
+from ..core.errors import BundleError, OptionError
+from ..core.manifest import MANIFEST_NAME, Manifest
 from .source import source_options
 
 
@@ -21,7 +23,8 @@ def load_reference(
     Args:
         manifest: Of the bundle.
         against: The model, or None for the one that the bundle was made of.
-        revision: Its branch, tag or commit on the Hub; None takes what the manifest says.
+        revision: Its branch, tag or commit on the Hub; None takes what the manifest says, and of
+            a model that the manifest does not name the default branch.
         token: Access token of the Hub, or None for the one that is logged in.
         offline: Use only what the Hub's cache holds.
 
@@ -29,15 +32,41 @@ def load_reference(
         CheckpointError: The model cannot be found or understood.
         BundleError: It is the model that the bundle was made of, and has other weights now.
     """
-    from ..export.hub import HubOptions
-    from ..export.load import load_checkpoint
-
-    hub = HubOptions(revision or manifest.source.revision, token, offline)
-    model = against or manifest.source.model
-    checkpoint = load_checkpoint(model, hub, source_options(manifest, against))
+    checkpoint = load_source(manifest, against, revision=revision, token=token, offline=offline)
     if against is None:
         _require_same_weights(manifest, checkpoint)
     return checkpoint
+
+
+def load_source(
+    manifest: Manifest,
+    against: str | None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    offline: bool = False,
+) -> Checkpoint:
+    """As `load_reference`, but whatever weights the model has now."""
+    from ..export.hub import HubOptions
+    from ..export.load import load_checkpoint
+
+    source = manifest.source
+    # A commit is of one repository and of no other.
+    recorded = source.revision if against in (None, source.model) else None
+    hub = HubOptions(revision or recorded, token, offline)
+    return load_checkpoint(against or source.model, hub, source_options(manifest, against))
+
+
+def require_no_bundle(output: Path) -> None:
+    """Raises `OptionError` where what a verification writes elsewhere would go into a bundle.
+
+    Its manifest and card would say something else than the new `parity.json`.
+    """
+    if (output / MANIFEST_NAME).exists():
+        raise OptionError(
+            f"'{output}' is a bundle, whose manifest and card would not fit the result; name "
+            "another folder, or none to write into the bundle that is verified."
+        )
 
 
 def machine() -> dict[str, str]:

@@ -32,8 +32,8 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
         overwrite: Replace an existing folder instead of refusing it.
 
     Raises:
-        BundleError: `target` exists and `overwrite` is off, or is not a folder, or nothing can be
-            written there.
+        BundleError: `target` exists and `overwrite` is off, at the beginning or by the end, or is
+            not a folder, or nothing can be written there.
         DiskSpaceError: The volume has less than `needed_bytes` free, or filled up after all.
     """
     target = Path(target).absolute()
@@ -43,6 +43,8 @@ def whole_folder(target: Path, *, needed_bytes: int = 0, overwrite: bool = False
         made.mkdir()
         made.chmod(0o755)
         yield made
+        # Another process may have made it meanwhile.
+        require_vacant(target, overwrite)
         _swap(made, target)
 
 
@@ -137,6 +139,16 @@ def user_cache() -> Path:
     """The user's cache folder of this package: `$KDEXPORT_CACHE`, or `~/.cache/kdexport`."""
     # Empty is as good as not set, and not the working folder.
     return Path(os.environ.get("KDEXPORT_CACHE") or "~/.cache/kdexport").expanduser()
+
+
+def downloads_cache() -> Path:
+    """Where bundles of the Hub are laid out: `OWNER--NAME/COMMIT/NAME` each."""
+    return user_cache() / "hub"
+
+
+def is_downloaded(bundle: Path) -> bool:
+    """Whether a folder lies in `downloads_cache`, whose files may be those of the Hub's cache."""
+    return downloads_cache().resolve() in bundle.resolve().parents
 
 
 def sha256_of(path: Path) -> str:

@@ -6,11 +6,12 @@ whose classes also change their bases from version to version.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import KdexportError, first_line
+from .errors import DiskSpaceError, KdexportError, first_line
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
@@ -26,9 +27,19 @@ _DOWNLOADS = {
     "the id, pass --token, or {instead}.",
     "LocalEntryNotFoundError": "'{repository}' {unreachable}; connect to the network once, or "
     "{instead}.",
-    "OfflineModeIsEnabled": "'{repository}' {unreachable}; connect to the network once, or "
-    "{instead}.",
 }
+
+# What the library raises where its own variables turn the network off, or raises others from.
+_TURNED_OFF = "OfflineModeIsEnabled"
+_OFFLINE_BY_VARIABLE = (
+    "'{repository}' is not in the local cache, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, "
+    "so the Hub is not asked; unset it once, or {instead}."
+)
+
+_DISK_FULL = (
+    "The disk filled up while '{repository}' was downloaded; free some space where the Hub's cache "
+    "lies, or name a folder on another disk in HF_HOME, and try again."
+)
 
 _NOT_DELIVERED = "The Hub did not deliver '{repository}' ({error}); try again or {instead}."
 
@@ -74,21 +85,29 @@ def download_errors(
         revision: Its branch, tag or commit, or None.
         offline: Whether only the cache is used.
         instead: What else there is to do, the end of a sentence.
+
+    Raises:
+        DiskSpaceError: The disk filled up, whatever `kind` is.
     """
     try:
         yield
     except Exception as error:
         if not isinstance(error, OSError) and not _of_the_hub(error):
             raise
-        names = {each.__name__ for each in type(error).__mro__}
-        known = (text for name, text in _DOWNLOADS.items() if name in names)
+        chain = list(_chain(error))
+        if any(getattr(each, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for each in chain):
+            raise DiskSpaceError(_DISK_FULL.format(repository=repository)) from error
+        names = _class_names(error)
+        known = [text for name, text in _DOWNLOADS.items() if name in names]
+        if not offline and any(_TURNED_OFF in _class_names(each) for each in chain):
+            known = [_OFFLINE_BY_VARIABLE]
         why = "is not in the local cache" if offline else "cannot be downloaded (no network)"
-        text = next(known, _NOT_DELIVERED).format(
+        text = (known or [_NOT_DELIVERED])[0].format(
             repository=repository,
             revision=revision,
             instead=instead,
             unreachable=why,
-            error=type(error).__name__,
+            error=first_line(error),
         )
         raise kind(text) from error
 
@@ -106,6 +125,10 @@ def upload_errors(kind: type[KdexportError], repository: str) -> Iterator[None]:
         text = _NOT_REACHED if status is None else _UPLOADS.get(status, _NOT_TAKEN)
         reason = first_line(chain[-1])
         raise kind(text.format(repository=repository, reason=reason)) from error
+
+
+def _class_names(error: BaseException) -> set[str]:
+    return {each.__name__ for each in type(error).__mro__}
 
 
 def _of_the_hub(error: BaseException) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from .folder import whole_file
+from .errors import BundleError
+from .folder import require_vacant_file, whole_file
 from .parity import ComponentCheck, ImageCheck, ParityRecord, QualityCheck
 
 SUITE = "kdexport parity"
@@ -31,6 +32,21 @@ def write_junit(record: ParityRecord, bundle: str, facts: Mapping[str, str], fil
     text = junit_xml(record, bundle, facts)
     with whole_file(file, overwrite=True) as staging:
         staging.write_text(text, encoding="utf-8")
+
+
+def remove_junit(file: Path) -> None:
+    """Removes what an earlier verification wrote, so that one that breaks off leaves no verdict.
+
+    Raises:
+        BundleError: The file is a folder, or cannot be removed.
+    """
+    require_vacant_file(file, overwrite=True)
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise BundleError(
+            f"'{file}' cannot be replaced ({error.strerror}); choose another file."
+        ) from error
 
 
 def junit_xml(record: ParityRecord, bundle: str, facts: Mapping[str, str]) -> str:

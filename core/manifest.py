@@ -17,7 +17,7 @@ import jsonschema
 from .adapters import Adapter
 from .compare import Gates, either, expected_gates, gated_as, gates_for, weakest
 from .errors import BundleError, listing
-from .folder import sha256_of
+from .folder import downloads_cache, is_downloaded, sha256_of, whole_file
 from .records import decode, encode
 from .sampler import Sampler
 
@@ -444,11 +444,18 @@ def load_manifest(bundle: Path) -> Manifest:
 
 
 def save_manifest(manifest: Manifest, bundle: Path) -> None:
-    """Writes `manifest.json` into `bundle`, checked against the schema first."""
+    """Writes `manifest.json` into `bundle`, checked against the schema first; it appears whole.
+
+    An earlier one is replaced, not written to: it may be a link, hard ones included.
+
+    Raises:
+        BundleError: Nothing can be written there.
+    """
     data = encode(manifest)
     _validator().validate(data)
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    (bundle / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    with whole_file(bundle / MANIFEST_NAME, overwrite=True) as staging:
+        staging.write_text(text + "\n", encoding="utf-8")
 
 
 def record_files(bundle: Path) -> tuple[FileRecord, ...]:
@@ -466,18 +473,34 @@ def record_files(bundle: Path) -> tuple[FileRecord, ...]:
 
 
 def check_files(manifest: Manifest, bundle: Path) -> None:
-    """Raises `BundleError` naming the first file that is missing or differs from its record."""
+    """Raises `BundleError` naming the first file that is missing or differs from its record.
+
+    Of a bundle from the Hub it also names what to delete, for else the same file is found again.
+    """
     for record in manifest.files:
         path = bundle / PurePosixPath(record.path)
         if not path.is_file():
             raise BundleError(
-                f"The bundle '{bundle}' lacks '{record.path}'; copy it again or export again."
+                f"The bundle '{bundle}' lacks '{record.path}'; "
+                f"{_how_to_replace(bundle, 'copy it again or export again')}."
             )
         if path.stat().st_size != record.bytes or sha256_of(path) != record.sha256:
             raise BundleError(
                 f"'{record.path}' in the bundle '{bundle}' was changed or damaged after the "
-                "export; copy the bundle again or export again."
+                f"export; {_how_to_replace(bundle, 'copy the bundle again or export again')}."
             )
+
+
+def _how_to_replace(bundle: Path, elsewhere: str) -> str:
+    """What to do about a damaged bundle, which is `elsewhere` where it is not from the Hub."""
+    if not is_downloaded(bundle):
+        return elsewhere
+    # The Hub's cache holds the same files, by hard links, and names its folders likewise.
+    name = bundle.resolve().relative_to(downloads_cache().resolve()).parts[0]
+    return (
+        f"to download it again, delete that folder and 'models--{name}' in the Hub's cache, which "
+        "shares its files (HF_HUB_CACHE, else hub in HF_HOME, else ~/.cache/huggingface/hub)"
+    )
 
 
 def load_sampler(manifest: Manifest, bundle: Path, name: str | None = None) -> Sampler:

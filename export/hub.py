@@ -55,6 +55,7 @@ def download(
     Raises:
         CheckpointError: The id is malformed, the repository or revision does not exist, access
             is refused, or the Hub cannot be reached and the cache does not hold it.
+        DiskSpaceError: The disk filled up.
     """
     ignored = (*_IGNORED, *(f"{name}/*{suffix}" for name in without for suffix in _SUFFIXES))
     preferred, *others = _weight_patterns(variant)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BundleError, DependencyError, OptionError
-from ..core.folder import link_or_copy, user_cache, whole_folder
+from ..core.folder import downloads_cache, link_or_copy, user_cache, whole_folder
 from ..core.hub import download_errors, is_repository_id
 from ..core.manifest import MANIFEST_NAME, PARITY_NAME, Manifest, load_manifest
 
@@ -65,11 +65,13 @@ def find_bundle(
             f"model, export it first: kdexport onnx {repository} -o DIR."
         )
     manifest = load_manifest(snapshot)
-    target = user_cache() / "hub" / repository.replace("/", "--") / snapshot.name
+    target = downloads_cache() / repository.replace("/", "--") / snapshot.name
     folder = target / repository.split("/")[1]
-    if not (folder / MANIFEST_NAME).is_file():
+    if not _is_laid_out(folder):
         _download(repository, snapshot, manifest, token, offline)
-        _lay_out(repository, snapshot, manifest, folder)
+        # Another process may have done so meanwhile, and draw from there.
+        if not _is_laid_out(folder):
+            _lay_out(repository, snapshot, manifest, folder)
     return folder
 
 
@@ -127,8 +129,13 @@ def _download(
         )
 
 
+def _is_laid_out(folder: Path) -> bool:
+    """Whether a folder is there; what is there is whole, and of one commit."""
+    return (folder / MANIFEST_NAME).is_file()
+
+
 def _lay_out(repository: str, snapshot: Path, manifest: Manifest, folder: Path) -> None:
-    """Makes the folder of plain files."""
+    """Makes the folder of plain files, or takes that of another process which was first."""
     names = [record.path for record in manifest.files]
     missing = [name for name in names if not (snapshot / name).is_file()]
     if missing:
@@ -139,12 +146,18 @@ def _lay_out(repository: str, snapshot: Path, manifest: Manifest, folder: Path) 
     needed = sum(record.bytes for record in manifest.files)
     cache = user_cache()
     shared = cache.exists() and cache.stat().st_dev == snapshot.stat().st_dev
-    with whole_folder(folder, needed_bytes=0 if shared else needed, overwrite=True) as staging:
-        for name in (MANIFEST_NAME, PARITY_NAME, *names):
-            # A bundle that was never verified has no parity record.
-            if (snapshot / name).is_file():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy((snapshot / name).resolve(), staging / name)
+    space = 0 if shared else needed
+    try:
+        # What is there has no manifest: somebody deleted a part of it.
+        with whole_folder(folder, needed_bytes=space, overwrite=folder.exists()) as staging:
+            for name in (MANIFEST_NAME, PARITY_NAME, *names):
+                # A bundle that was never verified has no parity record.
+                if (snapshot / name).is_file():
+                    (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                    link_or_copy((snapshot / name).resolve(), staging / name)
+    except (OSError, BundleError):
+        if not _is_laid_out(folder):
+            raise
 
 
 def hub_library() -> Any:

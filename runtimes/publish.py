@@ -176,8 +176,8 @@ def _source(bundle: Path, name: str, repository: str) -> str | bytes:
 
 def _card(bundle: Path, repository: str) -> bytes:
     """The model card, whose commands name the repository."""
-    text = (bundle / CARD_NAME).read_text(encoding="utf-8")
-    return text.replace(CARD_PLACEHOLDER, repository).encode()
+    # In bytes, for a card that its owner has edited may be in any encoding.
+    return (bundle / CARD_NAME).read_bytes().replace(CARD_PLACEHOLDER.encode(), repository.encode())
 
 
 @contextmanager

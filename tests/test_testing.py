@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from kdexport.cli.main import main
-from kdexport.core.errors import BundleError, CheckpointError
+from kdexport.core.errors import BundleError, CheckpointError, OptionError
 from kdexport.core.parity import ParityRecord
 from kdexport.testing import assert_parity
 
@@ -72,6 +72,29 @@ def test_what_cannot_be_run(micro_bundle, tmp_path):
         assert_parity(copy)
 
 
+def test_a_report_does_not_go_into_a_bundle(micro_bundle, tmp_path, capsys):
+    before = state(micro_bundle)
+    (tmp_path / "link").symlink_to(micro_bundle)
+    for place in (micro_bundle, tmp_path / "link"):
+        with pytest.raises(OptionError, match="is a bundle, whose manifest and card would not fit"):
+            assert_parity(micro_bundle, **SMALL, report=place)
+        with pytest.raises(SystemExit) as stop:
+            main(["verify", str(micro_bundle), "-o", str(place)])
+        assert stop.value.code == 1
+        assert "is a bundle, whose manifest and card would not fit" in capsys.readouterr().err
+    assert state(micro_bundle) == before
+
+
+@pytest.mark.parametrize("broken", [["--steps", "0"], ["--against", "nowhere"]])
+def test_an_earlier_verdict_is_gone(micro_bundle, tmp_path, broken):
+    file = tmp_path / "junit.xml"
+    file.write_text("<testsuites/>")
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(micro_bundle), "-o", str(tmp_path), "--junit", str(file), *broken])
+    assert stop.value.code == 1
+    assert not file.exists()
+
+
 def test_in_pytest(micro_bundle, other, tmp_path):
     # As somebody uses it, in a project of theirs: one test passes, one fails and says why.
     (tmp_path / "test_export.py").write_text(
@@ -112,6 +135,7 @@ def test_junit(micro_bundle, other, against, tmp_path):
     ("options", "message"),
     [
         (["--junit", "{here}"], "is a folder; choose a file"),
+        (["--junit", "{here}/file/junit.xml"], "cannot be replaced (Not a directory); choose"),
         (["-o", "{here}/file"], "is a file; choose a folder"),
     ],
 )

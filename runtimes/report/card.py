@@ -25,11 +25,10 @@ from .markdown import code, plain
 
 _BACKENDS = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT"}
 _FAMILIES = {"sd": "Stable Diffusion", "sdxl": "Stable Diffusion XL"}
-# optimum has a pipeline for each of these.
+# The pipelines that bundles were loaded with, not all that optimum has.
 _OPTIMUM = {
     "StableDiffusionPipeline": "ORTStableDiffusionPipeline",
     "StableDiffusionXLPipeline": "ORTStableDiffusionXLPipeline",
-    "LatentConsistencyModelPipeline": "ORTLatentConsistencyModelPipeline",
 }
 # What runs a bundle of each kind.
 _EXTRAS = {"onnx": "cpu", "coreml": "coreml", "tensorrt": "tensorrt"}

@@ -67,6 +67,7 @@ def test_openvino(call, micro_bundle):
         (("--engine", "mil"), "which the runtime 'mil' does not read"),
         (("--vs", "diffusers,optimum"), "nothing called 'optimum' to compare with"),
         (("--against", "demo"), "--against names a model for --vs"),
+        (("--revision", "v1"), "None of these bundles is on the Hub, so none has a revision 'v1'"),
         (("--cores", "one"), "'one' names no CPUs"),
         (("--rounds", 0), "The number of 'rounds' must be at least 1"),
         (("--plot", "a.jpg"), "must have a name that ends in .png"),

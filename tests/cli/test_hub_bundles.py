@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 from kdexport.core.manifest import load_manifest
+from kdexport.runtimes.hub import find_bundle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = ("--offline",)
@@ -59,6 +61,26 @@ def test_inspect_without_a_bundle(call, cache):
     assert "'me/another' is not in the local cache" in err
 
 
+def test_inspect_without_a_bundle_or_torch(call, cache, monkeypatch):
+    # Packages would not help.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, _, err = call("inspect", "me/another", *HUB)
+    assert status == 1
+    assert "'me/another' is not in the local cache" in err
+    assert "needs the package" not in err
+    status, _, err = call("inspect", "zoo:bk-sdm-small", *HUB)
+    assert status == 1
+    assert "This command needs the package 'torch'" in err
+
+
+def test_inspect_takes_no_options_of_models(call, cache, tmp_path):
+    status, _, err = call("inspect", "me/micro", *HUB, "--plan", "--revision", "main")
+    assert status == 1
+    assert "--plan is of models, and 'me/micro' is a bundle; leave it out" in err
+    # It was refused before anything was laid out.
+    assert not (tmp_path / "kd").exists()
+
+
 def test_bench(call, cache):
     options = ("--steps", 1, "--size", 16, 16, "--rounds", 1, "--cold", 0, "--json")
     status, out, err = call("bench", "me/micro", *HUB, "--revision", COMMIT, *options)
@@ -66,13 +88,14 @@ def test_bench(call, cache):
     assert json.loads(out)["contestants"][0]["name"].startswith("micro, onnxruntime")
 
 
-@pytest.mark.parametrize("named", ["me/micro", "{snapshot}"])
+@pytest.mark.parametrize("named", ["me/micro", "{snapshot}", "{laid_out}"])
 def test_verify_needs_a_place_for_what_it_finds(call, cache, named):
-    named = named.format(snapshot=cache / "snapshots" / COMMIT)
+    laid_out = find_bundle("me/micro", offline=True)
+    named = named.format(snapshot=cache / "snapshots" / COMMIT, laid_out=laid_out)
     before = state(cache)
     status, _, err = call("verify", named, *HUB)
     assert status == 1
-    assert "lies in the Hub's cache, which is not written to; name a folder" in err
+    assert "lies in a cache of downloads, which is not written to; name a folder" in err
     assert state(cache) == before
 
 

@@ -43,6 +43,28 @@ def test_a_size_that_does_not_fit(call, micro_pipeline):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--plan",), "--plan is of models, and '{bundle}' is a bundle; leave it out."),
+        (
+            ("--size", 16, 16, "--decoder", "demo-tiny", "--base", "x", "--config", "x"),
+            "--size, --decoder, --base, --config are of models, and '{bundle}' is a bundle; leave "
+            "them out.",
+        ),
+        (
+            ("--variant", "fp16", "--controlnet", "x"),
+            "--variant, --controlnet are of models, and",
+        ),
+        (("--revision", "v1"), "is no repository of the Hub, so it has no revision 'v1'"),
+    ],
+)
+def test_a_bundle_takes_no_options_of_models(call, micro_bundle, options, message):
+    status, out, err = call("inspect", micro_bundle, *options)
+    assert (status, out) == (1, "")
+    assert message.format(bundle=micro_bundle) in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "1 s"), (12, "10 s"), (88, "90 s"), (100, "2 min"), (3000, "50 min"), (7200, "2.0 h")],
 )

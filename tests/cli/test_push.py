@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from kdexport.core.errors import BundleError, DependencyError, OptionError
+from kdexport.runtimes import publish
 from kdexport.runtimes.publish import PushOptions, prepare_push, push_bundle
 
 ANYTHING = ("--unverified", "--random-weights")
@@ -111,6 +112,7 @@ def test_a_branch_of_a_private_repository(kdexport, hub, stand_in_hub, micro_bun
     status, out, err = kdexport("push", micro_bundle, "me/secret", *ANYTHING, *options)
     assert status == 0, err
     assert f"{hub.url}/me/secret/tree/v1" in out
+    assert 'kdexport run me/secret "a prompt" --revision v1\n' in out
     assert "Upload" in err  # the library's bars
     assert hub.repositories["me/secret"].private
     assert set(hub.files("me/secret")) == {".gitattributes"}
@@ -236,6 +238,15 @@ def test_what_runtimes_keep_stays_here(copy):
     push = prepare_push(copy, PushOptions("me/x", unverified=True, random_weights=True))
     assert not {"notes.txt", ".rtx_cache/x"} & set(push.files)
     assert {"manifest.json", "README.md"} <= set(push.files)
+
+
+def test_only_the_placeholder_of_a_card_is_replaced(copy):
+    # Lines that end as on Windows, and a word in Latin-1.
+    (copy / "README.md").write_bytes(b"caf\xe9\r\nkdexport run path/to/bundle\r\n")
+    push = prepare_push(copy, PushOptions("me/x", unverified=True, random_weights=True))
+    sent = publish._source(copy, "README.md", "me/x")
+    assert sent == b"caf\xe9\r\nkdexport run me/x\r\n"
+    assert push.files["README.md"] == len(sent)
 
 
 def test_a_bundle_without_a_card(call, copy):

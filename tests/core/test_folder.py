@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 from kdexport.core.errors import BundleError, DiskSpaceError
-from kdexport.core.folder import require_space, sha256_of, user_cache, whole_file, whole_folder
+from kdexport.core.folder import (
+    downloads_cache,
+    is_downloaded,
+    require_space,
+    sha256_of,
+    user_cache,
+    whole_file,
+    whole_folder,
+)
 
 
 def fill(target, **options):
@@ -59,6 +67,14 @@ def test_overwrite_replaces(tmp_path):
     target.mkdir()
     (target / "old").write_text("old")
     fill(target, overwrite=True)
+    assert entries(target) == ["new"]
+    assert entries(tmp_path) == ["out"]
+
+
+def test_who_is_first_stays(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(BundleError, match="already exists"), whole_folder(target):
+        fill(target)
     assert entries(target) == ["new"]
     assert entries(tmp_path) == ["out"]
 
@@ -122,6 +138,16 @@ def test_the_users_cache(monkeypatch, tmp_path):
     assert user_cache() == Path.home() / ".cache" / "kdexport"
     monkeypatch.setenv("KDEXPORT_CACHE", "")
     assert user_cache() == Path.home() / ".cache" / "kdexport"
+
+
+def test_what_is_downloaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDEXPORT_CACHE", str(tmp_path / "kd"))
+    assert downloads_cache() == tmp_path / "kd" / "hub"
+    assert is_downloaded(downloads_cache() / "me--x" / "0" / "x")
+    (tmp_path / "link").symlink_to(downloads_cache())
+    assert is_downloaded(tmp_path / "link" / "me--x" / "0" / "x")
+    assert not is_downloaded(downloads_cache())
+    assert not is_downloaded(tmp_path / "kd" / "hubs" / "x")
 
 
 def test_a_volume_that_is_only_read(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """What errors of the Hub's library mean."""
 
+import errno
 import importlib
+import os
 
 import pytest
 from huggingface_hub import errors
-from kdexport.core.errors import BundleError, CheckpointError
+from kdexport.core.errors import BundleError, CheckpointError, DiskSpaceError
 from kdexport.core.hub import download_errors, is_repository_id, upload_errors
 
 # What the library speaks HTTP with is called httpx in some of its versions, httpx2 in others.
@@ -39,10 +41,11 @@ def answered(kind, status):
             errors.LocalEntryNotFoundError("x"),
             r"'a/b' cannot be downloaded \(no network\); connect",
         ),
-        (errors.OfflineModeIsEnabled("x"), r"'a/b' cannot be downloaded \(no network\)"),
-        (answered(errors.HfHubHTTPError, 500), r"did not deliver 'a/b' \(HfHubHTTPError\)"),
-        (httpx.ReadTimeout("x"), r"did not deliver 'a/b' \(ReadTimeout\); try again or do that\."),
-        (OSError("x"), r"did not deliver 'a/b' \(OSError\)"),
+        (errors.OfflineModeIsEnabled("x"), r"the local cache, and HF_HUB_OFFLINE or .* is set"),
+        (answered(errors.HfHubHTTPError, 500), r"did not deliver 'a/b' \(a\)"),
+        (httpx.ReadTimeout("slow"), r"did not deliver 'a/b' \(slow\); try again or do that\."),
+        (httpx.ReadTimeout(""), r"did not deliver 'a/b' \(ReadTimeout\)"),
+        (PermissionError(13, "Permission denied", "x"), r"\(\[Errno 13\] Permission denied: 'x'\)"),
     ],
 )
 def test_downloads(error, text):
@@ -52,6 +55,40 @@ def test_downloads(error, text):
     ):
         raise error
     assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_hubs_fault(number):
+    told = "disk filled up while 'a/b' was downloaded; free some space where the Hub's cache lies"
+    full = OSError(number, os.strerror(number))
+    for error in (full, answered_from(full)):
+        with (
+            pytest.raises(DiskSpaceError, match=told) as raised,
+            download_errors(CheckpointError, "a/b", None, False, "do that"),
+        ):
+            raise error
+        assert raised.value.__cause__ is error
+
+
+def answered_from(cause):
+    error = errors.LocalEntryNotFoundError("x")
+    error.__cause__ = cause
+    return error
+
+
+def test_the_network_is_turned_off():
+    error = answered_from(errors.OfflineModeIsEnabled("x"))
+    with (
+        pytest.raises(BundleError, match=r"HF_HUB_OFFLINE .* unset it once, or do that\."),
+        download_errors(BundleError, "a/b", None, False, "do that"),
+    ):
+        raise error
+    # That was asked for, and the variable makes no difference.
+    with (
+        pytest.raises(BundleError, match="'a/b' is not in the local cache; connect"),
+        download_errors(BundleError, "a/b", None, True, "do that"),
+    ):
+        raise error
 
 
 def test_a_cache_only():

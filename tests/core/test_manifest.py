@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,16 @@ def test_a_changed_byte(bundle):
     (bundle / "unet" / "model.onnx").write_bytes(b"grapH")
     with pytest.raises(BundleError, match=r"'unet/model.onnx' .* changed or damaged"):
         m.check_files(m.load_manifest(bundle), bundle)
+
+
+def test_what_a_manifest_is_linked_to_stays(bundle, tmp_path):
+    manifest = m.load_manifest(bundle)
+    before = (bundle / m.MANIFEST_NAME).read_bytes()
+    os.link(bundle / m.MANIFEST_NAME, tmp_path / "blob")
+    m.save_manifest(replace(manifest, request="0" * 64), bundle)
+    assert m.load_manifest(bundle).request == "0" * 64
+    assert (tmp_path / "blob").read_bytes() == before
+    assert not list(bundle.glob(".manifest*"))
 
 
 def test_a_missing_file(bundle):

@@ -180,9 +180,9 @@ def hub_errors():
         (http(errors.RevisionNotFoundError), "has no revision 'v9'"),
         (http(errors.RepositoryNotFoundError), "There is no 'a/b' on the Hub, or it is private"),
         (errors.LocalEntryNotFoundError("x"), r"cannot be downloaded \(no network\)"),
-        (errors.OfflineModeIsEnabled("x"), r"cannot be downloaded \(no network\)"),
-        (http(errors.HfHubHTTPError), r"did not deliver 'a/b' \(HfHubHTTPError\)"),
-        (ConnectionError("x"), r"did not deliver 'a/b' \(ConnectionError\)"),
+        (errors.OfflineModeIsEnabled("x"), "not in the local cache, and HF_HUB_OFFLINE"),
+        (http(errors.HfHubHTTPError), r"did not deliver 'a/b' \(from the Hub\)"),
+        (ConnectionError("refused"), r"did not deliver 'a/b' \(refused\)"),
     ]
 
 

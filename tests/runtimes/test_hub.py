@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from kdexport import Pipeline
 from kdexport.core.errors import BundleError, DependencyError, OptionError
 from kdexport.core.manifest import check_files, load_manifest
+from kdexport.runtimes import hub
 from kdexport.runtimes.hub import fetch_manifest, find_bundle, is_on_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -101,6 +102,61 @@ def test_copies_where_there_are_no_links(cached, micro_bundle, monkeypatch):
     check_files(load_manifest(folder), folder)
 
 
+@pytest.mark.parametrize("when", ["_download", "link_or_copy"])
+def test_another_process_is_first(cached, micro_bundle, tmp_path, monkeypatch, when):
+    cached(micro_bundle)
+    real, first = getattr(hub, when), []
+
+    def meanwhile(*given):
+        monkeypatch.setattr(hub, when, real)
+        first.append(find_bundle("me/micro", offline=True).stat().st_ino)
+        return real(*given)
+
+    monkeypatch.setattr(hub, when, meanwhile)
+    folder = find_bundle("me/micro", offline=True)
+    # What the other one reads from stays, and nothing else is left.
+    assert [folder.stat().st_ino] == first
+    assert [each.name for each in folder.parent.iterdir()] == ["micro"]
+    check_files(load_manifest(folder), folder)
+
+
+def test_two_processes_at_once(cached, micro_bundle, tmp_path):
+    cached(micro_bundle)
+    code = (
+        "import sys; from huggingface_hub import constants\n"
+        "from kdexport.runtimes.hub import find_bundle\n"
+        "constants.HF_HUB_CACHE = sys.argv[1]; print('ready', flush=True); sys.stdin.readline()\n"
+        "print(find_bundle('me/micro', offline=True))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "hf")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    assert [each.stdout.readline() for each in both] == ["ready\n"] * 2
+    for each in both:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    told = {each.communicate()[0].strip() for each in both}
+    assert [each.returncode for each in both] == [0, 0]
+    (folder,) = map(Path, told)
+    assert [each.name for each in folder.parent.iterdir()] == ["micro"]
+    check_files(load_manifest(folder), folder)
+
+
+def test_a_rest_is_replaced(cached, micro_bundle):
+    cached(micro_bundle)
+    folder = find_bundle("me/micro", offline=True)
+    (folder / "manifest.json").unlink()
+    assert find_bundle("me/micro", offline=True) == folder
+    check_files(load_manifest(folder), folder)
+
+
+def test_a_place_that_cannot_be_written(cached, micro_bundle, tmp_path):
+    cached(micro_bundle)
+    (tmp_path / "kd").write_text("a file")
+    with pytest.raises(BundleError, match="is a file, so nothing can be written below it"):
+        find_bundle("me/micro", offline=True)
+
+
 def test_a_revision(cached, micro_bundle, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(micro_bundle, other)
@@ -141,6 +197,27 @@ def test_a_changed_file(cached, micro_bundle):
         Pipeline.load("me/micro", offline=True)
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_how_to_get_rid_of_a_damaged_file(cached, micro_bundle, caches, missing):
+    cached(micro_bundle)
+    folder = find_bundle("me/micro", offline=True)
+    file = folder / "unet" / "model.onnx"
+    if missing:
+        file.unlink()
+    else:
+        # Both caches have the same file.
+        file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(BundleError) as raised:
+        Pipeline.load("me/micro", offline=True)
+    told = str(raised.value)
+    assert f"'{folder}'" in told
+    assert "delete that folder and 'models--me--micro' in the Hub's cache" in told
+    shutil.rmtree(folder)
+    shutil.rmtree(caches / "models--me--micro")
+    cached(micro_bundle)
+    assert draw("me/micro", offline=True).shape == (16, 24, 3)
+
+
 def test_a_damaged_manifest(cached, tmp_path):
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "manifest.json").write_text('{"schema_version": 99}')
@@ -155,14 +232,20 @@ def test_nothing_listens(monkeypatch):
         _at("http://127.0.0.1:9", "me/micro")
 
 
-def _at(endpoint, repository):
+def test_the_network_is_turned_off():
+    told = "'me/micro' is not in the local cache, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
+    with pytest.raises(BundleError, match=told):
+        _at("http://127.0.0.1:9", "me/micro", HF_HUB_OFFLINE="1")
+
+
+def _at(endpoint, repository, **more):
     """Finds a bundle in a process whose Hub is elsewhere, and raises what that raised."""
     code = (
         "import sys; from kdexport.runtimes.hub import find_bundle\n"
         "try: find_bundle(sys.argv[1])\n"
         "except Exception as error: print(type(error).__name__, error, sep=': ')"
     )
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": "home"}
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": "home", **more}
     command = [sys.executable, "-c", code, repository]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     kind, _, text = done.stdout.strip().partition(": ")
