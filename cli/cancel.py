@@ -36,7 +36,7 @@ def cancellable() -> Iterator[None]:
 
     def raise_again(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, Cancelled):
-            timer = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, [signal.SIGINT])
+            timer = threading.Timer(_AGAIN_SECONDS, _interrupt)
             timer.daemon = True
             timer.start()
         else:
@@ -49,6 +49,15 @@ def cancellable() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _interrupt() -> None:
+    """Signals the main thread itself where the system can, so that what it waits for ends."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _cancel(signum: int, frame: FrameType | None) -> NoReturn:

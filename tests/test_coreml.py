@@ -136,6 +136,7 @@ def test_a_changed_file_is_refused(plain, tmp_path):
         Pipeline.load(tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_xl_in_chunks_with_palettes_and_a_tiny_decoder(export, narrow):
     options = ("--chunk", "--palettize", 8, "--decoder", "zoo:taesdxl-narrow", "--target", "iOS18")
     bundle = export(narrow("koala-700m"), *options)
@@ -153,6 +154,7 @@ def test_xl_in_chunks_with_palettes_and_a_tiny_decoder(export, narrow):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_velocity_becomes_noise_at_two_sizes(export, narrow):
     sizes = ("--size", 128, 128, "--size", 64, 128)
     bundle = export(narrow("bk-sdm-tiny-vpred"), "--epsilon", "--attention", "original", *sizes)
@@ -162,6 +164,7 @@ def test_a_velocity_becomes_noise_at_two_sizes(export, narrow):
     assert {run["case"].split(",")[0] for run in manifest.parity["runs"]} == {"128x128", "64x128"}
 
 
+@pytest.mark.slow
 def test_a_controlnet(export, narrow):
     options = ("--attention", "split-einsum-v2", "--control-scale", 0.8)
     bundle = export(narrow("sdxs-512-dreamshaper-sketch"), *options)

@@ -100,7 +100,7 @@ def test_the_demo_ends_with_pictures_and_figures(shown):
 
 # Every shipped piece in another precision: name, decoder, what it is scored like.
 FORMS = [
-    ("demo", "demo-tiny", "mixed", "student, tiny decoder"),
+    pytest.param(*("demo", "demo-tiny", "mixed", "student, tiny decoder"), marks=pytest.mark.slow),
     ("demo-fast", None, "fp32", "student, fast adapter"),
 ]
 

@@ -45,7 +45,14 @@ GROUPS = rows_by_unet()
 ANY_SIZE = {names[-1] for names in rows_by_unet(SIZELESS)}
 
 
-@pytest.mark.parametrize("names", GROUPS, ids=" ".join)
+def cases():
+    """The groups; those that differ from another in numbers of layers only are slow tests."""
+    for names in GROUPS:
+        marks = [pytest.mark.slow] if ANY_SIZE.isdisjoint(names) else []
+        yield pytest.param(names, id=" ".join(names), marks=marks)
+
+
+@pytest.mark.parametrize("names", cases())
 def test_rows(narrow, tmp_path, names):
     for name in names:
         check_row(zoo()[name], narrow(name), tmp_path / name, not ANY_SIZE.isdisjoint(names))

@@ -43,7 +43,7 @@ except KeyboardInterrupt:
 def test_a_signal_is_raised_wherever_it_arrives(tmp_path, number, where):
     (tmp_path / "program.py").write_text(PROGRAM.format(number=number, where=where))
     done = subprocess.run(
-        [sys.executable, "-m", "program"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "program"], cwd=tmp_path, capture_output=True, text=True, timeout=15
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, "caught\n", "")
 

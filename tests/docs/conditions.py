@@ -121,7 +121,13 @@ def _hub_saying(status, code):
 
 
 def _no_network(here, patch, request):
-    request.getfixturevalue("hub").use(patch, here.parent / "hub")
+    from huggingface_hub import constants
+
+    # Not HF_HUB_OFFLINE, of which the message would speak: an address where nothing listens.
+    patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    patch.setattr(constants, "HF_HUB_CACHE", str(here.parent / "hub"))
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setenv("NO_PROXY", "*")
 
 
 def _without(package):
