@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from kdexport.cli.main import main
 
 
 def _sibling(name: str) -> ModuleType:
@@ -43,16 +42,3 @@ def hub() -> ModuleType:
 def conditions() -> ModuleType:
     """The module `conditions.py` beside this file."""
     return _sibling("conditions")
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]):
-    """Runs a command in this process: (status, standard output, standard error)."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
