@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def print_parity(record: ParityRecord) -> None:
             f"{check.role} {check.output}",
             check.case,
             f"{check.difference.relative_l2:.1e}",
-            f"{check.difference.psnr_db:.1f}",
+            _decibels(check.difference.psnr_db),
             check.gate,
             _verdict(check.passed),
         ]
@@ -152,12 +153,12 @@ def print_parity(record: ParityRecord) -> None:
                     f"latents, worst call ({worst.index + 1})",
                     run.case,
                     f"{worst.difference.relative_l2:.1e}",
-                    f"{worst.difference.psnr_db:.1f}",
+                    _decibels(worst.difference.psnr_db),
                     "",
                     "",
                 ]
             )
-        found = run.broken or ", ".join(f"{each.psnr_db:.1f}" for each in run.images)
+        found = run.broken or ", ".join(_decibels(each.psnr_db) for each in run.images)
         rows.append(["8-bit image", run.case, "", found, run.gate, _verdict(run.passed)])
     columns = ["what", "at", ">relative L2", ">PSNR dB", "gate", ""]
     print_table("Parity with diffusers in float32", columns, rows)
@@ -185,6 +186,10 @@ def require_export() -> None:
     # Their bars for loading weights would tear up ours.
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+
+
+def _decibels(value: float) -> str:
+    return "equal" if value == math.inf else f"{value:.1f}"
 
 
 def _verdict(passed: bool) -> str:

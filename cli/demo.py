@@ -65,5 +65,7 @@ def demo(output: Path, overwrite: bool) -> None:
     print_quality(quality.check)
     click.echo(f"{output}/image.png   {PROMPT}")
     click.echo(f"{output}/sheet.png   captions that training never saw: diffusers, the bundle")
-    click.echo(f"{output}/bundle      the bundle, which draws without torch; see its parity.json")
+    click.echo(
+        f"{output}/bundle      the bundle, which draws without torch; look at its report.html"
+    )
     require_parity(verification.record, "the bundle does not draw what the reference draws")
