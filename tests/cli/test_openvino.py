@@ -112,5 +112,5 @@ def test_gates_of_two_precisions(bundle):
     assert either(GATES["int8"], GATES["bf16"]).component_psnr_db == 32.0
     assert either(GATES["int8"], GATES["bf16"]).image_psnr_db == 24.0
     for component in manifest.components:
-        assert component.gates_in(engine.precision) == component.gates
+        assert component.gates_in(engine.precision_of(component.role)) == component.gates
         assert component.graded_in("bf16") == "bf16"
