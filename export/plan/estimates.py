@@ -37,9 +37,9 @@ _COREML_MEMORY = 1.5e9
 # TensorRT for RTX, seconds per GB of ONNX files, for each GPU.
 _ENGINES = 18.0
 
-# Share of the measured rate at which diffusers and the engines work off a model's products, and
-# seconds of loading and comparing.
-_SHARE, _COMPARING = 0.25, 10.0
+# Share of the rate of torch's matrix product at which diffusers and the engines together work off a
+# model's products, and seconds of loading and comparing.
+_SHARE, _COMPARING = 0.5, 10.0
 # How much longer the evaluator of Core ML programs takes, which rounds every result.
 _EVALUATOR = 2.5
 

@@ -86,7 +86,7 @@ class Machine:
     """What of this machine a plan depends on.
 
     Attributes:
-        rate: Multiply-accumulates per second of a large float32 matrix product.
+        rate: Multiply-accumulates per second of torch's product of large float32 matrices.
         free_memory: Bytes that programs may still take, or None where the system does not say.
         free_disk: Bytes free on the disk of the working folder.
     """
