@@ -63,9 +63,7 @@ def demo(output: Path, overwrite: bool) -> None:
     print_files(exported.manifest)
     print_parity(verification.record)
     print_quality(quality.check)
-    click.echo(f"{output}/image.png   {PROMPT}")
+    click.echo(f"{output}/image.png   a vase with flowers, drawn by the bundle")
     click.echo(f"{output}/sheet.png   captions that training never saw: diffusers, the bundle")
-    click.echo(
-        f"{output}/bundle      the bundle, which draws without torch; look at its report.html"
-    )
+    click.echo(f"{output}/bundle      draws without torch; its report.html has every figure")
     require_parity(verification.record, "the bundle does not draw what the reference draws")
