@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,9 +11,8 @@ from urllib.parse import quote
 from ..core.folder import megabytes, whole_file
 from ..core.manifest import REPORT_NAME
 from ..runtimes.report.template import render
+from ..runtimes.report.words import BACKENDS, decibels
 from .figures import FormFigures, Sweep
-
-_BACKENDS = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT"}
 
 
 def write_sweep_page(sweep: Sweep, plot: Path, file: Path) -> None:
@@ -45,7 +45,7 @@ def _view(sweep: Sweep, plot: Path) -> dict[str, Any]:
 
 def _form(form: FormFigures) -> dict[str, Any]:
     return {
-        "backend": _BACKENDS[form.backend],
+        "backend": BACKENDS[form.backend],
         "name": form.form,
         "report": f"{quote(form.bundle)}/{REPORT_NAME}",
         "size": megabytes(form.bytes),
@@ -60,8 +60,8 @@ def _form(form: FormFigures) -> dict[str, Any]:
 
 def _decibels(form: FormFigures, what: str, value: float | None) -> str:
     if what in form.broken:
-        return "NaN or Inf"
-    return "equal" if value is None else f"{value:.1f} dB"
+        return decibels(math.nan)
+    return decibels(math.inf if value is None else value)
 
 
 def _percent(share: float) -> str:

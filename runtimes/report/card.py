@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from ...core.manifest import (
     Manifest,
 )
 from .front_matter import base_model, front_matter
-from .markdown import code, plain
+from .template import render
+from .words import BACKENDS, decibels
 
-_BACKENDS = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT"}
 _FAMILIES = {"sd": "Stable Diffusion", "sdxl": "Stable Diffusion XL"}
 # The pipelines that bundles were loaded with, not all that optimum has.
 _OPTIMUM = {
@@ -52,19 +51,7 @@ def write_card(bundle: Path, manifest: Manifest) -> Path:
 
 def render_card(manifest: Manifest) -> str:
     """The model card of a bundle: YAML for the Hub, then Markdown."""
-    from jinja2 import Environment, StrictUndefined
-
-    # Nothing is HTML here; `markdown.py` escapes what others wrote.
-    environment = Environment(
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(plain=plain, code=code)
-    text = files(__package__).joinpath("card.md.j2").read_text(encoding="utf-8")
-    return environment.from_string(text).render(card_view(manifest))
+    return render("card.md.j2", card_view(manifest))
 
 
 def card_view(manifest: Manifest) -> dict[str, Any]:
@@ -74,12 +61,12 @@ def card_view(manifest: Manifest) -> dict[str, Any]:
     return {
         "front_matter": front_matter(manifest),
         "placeholder": CARD_PLACEHOLDER,
-        "title": f"{public_name(source.model)} as {_BACKENDS[manifest.backend]}",
+        "title": f"{public_name(source.model)} as {BACKENDS[manifest.backend]}",
         "model": public_name(source.model),
         "added": {name: public_name(each) for name, each in added.items() if each},
         "adapters": [(public_name(each.model), f"{each.scale:g}") for each in source.adapters],
         "backend": manifest.backend,
-        "backend_name": _BACKENDS[manifest.backend],
+        "backend_name": BACKENDS[manifest.backend],
         "family": _FAMILIES[manifest.family],
         "source": source,
         "on_hub": base_model(manifest) is not None,
@@ -167,7 +154,7 @@ def _parity(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "roles": [_worst(role, each) for role, each in checks.items()],
         "images": len(images),
         "broken": sum(run.get("broken") is not None for run in record["runs"]),
-        "image_psnr": _decibels(min((_number(each) for each in images), default=math.nan)),
+        "image_psnr": decibels(min((_number(each) for each in images), default=math.nan)),
         "image_ssim": f"{min((each['ssim'] for each in images), default=math.nan):.4f}",
         "image_gates": sorted({run["gate"] for run in record["runs"]}),
         "quality": quality,
@@ -180,7 +167,7 @@ def _worst(role: str, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     lowest = min(_number(each["difference"]) for each in checks) if finite else math.nan
     return {
         "role": role,
-        "psnr": _decibels(lowest),
+        "psnr": decibels(lowest),
         "gates": sorted({each["gate"] for each in checks}),
         "passed": all(each["passed"] for each in checks),
     }
@@ -190,12 +177,6 @@ def _number(difference: Mapping[str, Any]) -> float:
     """A PSNR that JSON has no number for is that of equal arrays."""
     value = difference["psnr_db"]
     return math.inf if value is None else float(value)
-
-
-def _decibels(value: float) -> str:
-    if math.isnan(value):
-        return "NaN or Inf"
-    return "equal" if value == math.inf else f"{value:.1f} dB"
 
 
 def _limits(manifest: Manifest) -> list[str]:

@@ -16,11 +16,11 @@ from ...core.manifest import Component, Manifest
 from ...core.parity import ComponentCheck, ImageCheck, ParityRecord
 from .chart import step_chart
 from .pictures import data_uri, heat_map
+from .words import BACKENDS, decibels
 
 # The bundle's pictures of a run and the reference's, `(images, height, width, 3)`, 8-bit.
 Pictures = Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
-_BACKENDS = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT"}
 # Outputs by the dozen that say nothing more, unless one of them fails.
 _MANY = ("hidden_states", "down_block_residual")
 
@@ -39,7 +39,7 @@ def report_view(
     drawn = iter(pictures)
     runs = [_run(run, None if run.broken else next(drawn)) for run in record.runs]
     return {
-        "title": f"{manifest.source.model} as {_BACKENDS[manifest.backend]}",
+        "title": f"{manifest.source.model} as {BACKENDS[manifest.backend]}",
         "bundle": bundle,
         "passed": record.passed,
         "failures": record.failures(),
@@ -64,15 +64,13 @@ def _headline(record: ParityRecord) -> list[tuple[str, str]]:
     figures = [("gates held", f"{sum(verdicts)} of {len(verdicts)}")]
     if images:
         worst = min(images, key=lambda image: image.psnr_db)
-        figures.append(("lowest PSNR of a picture", _decibels(worst.psnr_db)))
+        figures.append(("lowest PSNR of a picture", decibels(worst.psnr_db)))
         figures.append(("lowest SSIM", f"{min(each.ssim for each in images):.4f}"))
     components = [each.difference for each in record.components]
     if components:
         broken = any(not each.finite for each in components)
         lowest = min((each.psnr_db for each in components if each.finite), default=math.nan)
-        figures.append(
-            ("lowest PSNR of a component", "NaN or Inf" if broken else _decibels(lowest))
-        )
+        figures.append(("lowest PSNR of a component", decibels(math.nan if broken else lowest)))
     return figures
 
 
@@ -106,7 +104,7 @@ def _run(
 
 def _image(found: ImageDifference) -> dict[str, str]:
     return {
-        "psnr": _decibels(found.psnr_db),
+        "psnr": decibels(found.psnr_db),
         "ssim": f"{found.ssim:.4f}",
         "max_abs": str(found.max_abs),
     }
@@ -137,7 +135,7 @@ def _difference(found: Difference) -> dict[str, str]:
         return dict.fromkeys(("relative_l2", "psnr", "max_abs"), "NaN or Inf")
     return {
         "relative_l2": f"{found.relative_l2:.1e}",
-        "psnr": _decibels(found.psnr_db),
+        "psnr": decibels(found.psnr_db),
         "max_abs": f"{found.max_abs:.2g}",
     }
 
@@ -210,7 +208,3 @@ def _options(record: ParityRecord) -> str:
     ran = record.runtime
     options += [f"--runtime {ran['engine']}", f"--provider {ran['provider']}"]
     return "".join(f" {each}" for each in options)
-
-
-def _decibels(value: float) -> str:
-    return "equal" if value == math.inf else f"{value:.1f} dB"
