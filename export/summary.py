@@ -71,6 +71,11 @@ class Summary:
         return is_guided(self.guidance, self.guidance_embedding)
 
     @property
+    def parameters(self) -> dict[str, int]:
+        """Parameters of each part, by role."""
+        return {part.role: part.parameters for part in self.parts}
+
+    @property
     def macs_per_image(self) -> int:
         """Multiply-accumulates of one image at the defaults: text, all U-Net calls, decoder."""
         rows = 2 if self.guided else 1

@@ -79,8 +79,7 @@ def check_row(entry, folder, bundle, any_size):
         [str(folder / "adapter")] if entry.adapter else []
     )
     summary = summarize(str(folder), HubOptions(), None)
-    parameters = {part.role: part.parameters for part in summary.parts}
-    assert parameters["unet"] == manifest.component("unet").parameters
+    assert summary.parameters["unet"] == manifest.component("unet").parameters
     size = {"height": manifest.defaults.height, "width": manifest.defaults.width}
     control = {"control": np.full((9, 7, 3), 200, np.uint8)} if manifest.control else {}
     with Pipeline.load(bundle) as pipeline:

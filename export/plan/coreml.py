@@ -12,7 +12,6 @@ from ..coreml.prepare import prepare_coreml
 from ..prepare import PreparedPipeline
 from ..summary import Summary
 from . import estimates
-from .onnx import parameters
 from .types import Machine, Plan, PlannedFile
 
 _NEVER_RUN = (
@@ -29,7 +28,7 @@ def plan_coreml(checkpoint: Checkpoint, summary: Summary, machine: Machine) -> P
     """
     options = CoremlOptions(sizes=((summary.height, summary.width),))
     prepared = prepare_coreml(checkpoint, options)
-    counts = parameters(summary)
+    counts = summary.parameters
     size = f"{summary.height}x{summary.width}"
     # Those of text have no size.
     what = {

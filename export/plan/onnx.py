@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from shlex import quote
 
 from ...core.checkpoint import Checkpoint
@@ -21,10 +20,14 @@ def plan_onnx(checkpoint: Checkpoint, summary: Summary, machine: Machine) -> Pla
     """
     options = OnnxOptions()
     prepared = prepare_export(checkpoint, options)
+    counts = summary.parameters
     files = tuple(
-        PlannedFile(f"{part.role}/model.onnx", part.dtype.itemsize * count, "float32, any size")
+        PlannedFile(
+            f"{part.role}/model.onnx",
+            part.dtype.itemsize * counts[part.role],
+            "float32, any size",
+        )
         for part in prepared.parts
-        for count in [parameters(summary)[part.role]]
     )
     written = sum(file.bytes for file in files)
     return Plan(
@@ -41,8 +44,3 @@ def plan_onnx(checkpoint: Checkpoint, summary: Summary, machine: Machine) -> Pla
             "Runs in ONNX Runtime, in OpenVINO and in optimum's pipelines.",
         ),
     )
-
-
-def parameters(summary: Summary) -> Mapping[str, int]:
-    """Parameters of each part."""
-    return {part.role: part.parameters for part in summary.parts}

@@ -12,7 +12,6 @@ from ..tensorrt.memory import memory_needed
 from ..tensorrt.prepare import prepare_tensorrt
 from ..tensorrt.request import file_name
 from . import estimates
-from .onnx import parameters
 from .types import Machine, Plan, PlannedFile
 
 # An engine beside the ONNX file it was built from: 980 MB to 965, 1.59 GB to 1.57.
@@ -28,7 +27,7 @@ def plan_tensorrt(checkpoint: Checkpoint, summary: Summary, machine: Machine) ->
     profile = (f"height={summary.height}", f"width={summary.width}")
     sides = "".join(f" --profile {each}" for each in profile)
     prepared = prepare_tensorrt(checkpoint, TensorrtOptions(profile=profile))
-    counts, parts = parameters(summary), prepared.onnx.parts
+    counts, parts = summary.parameters, prepared.onnx.parts
     sizes = {part.role: part.dtype.itemsize * counts[part.role] for part in parts}
     models = [
         PlannedFile(f"{part.role}/model.onnx", sizes[part.role], str(part.dtype).split(".")[-1])
